@@ -1,0 +1,155 @@
+"""Every setting of a run: its default, its help text, and what each benchmark presets.
+
+This table is the only place where a setting is defined; `main` makes one absl flag of each field.
+Nothing here imports TensorFlow, so that a mistyped flag is refused at once.
+"""
+
+import dataclasses
+import os
+import typing
+
+from lrn_tf.errors import UserError
+
+OURS = " (not from the paper)"
+
+
+def setting(default, help, *, choices=None, low=None, high=None):
+    """A dataclass field with what its flag needs: help text, allowed values or bounds (inclusive)."""
+    metadata = {"help": help, "choices": choices, "low": low, "high": high}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The settings of one run. Defaults are the paper's (Sec. 5.1) unless the help says otherwise."""
+
+    benchmark: str = setting(
+        "digits_mtl",
+        "Which tasks to learn. digits_mtl needs no download" + OURS,
+        choices=("digits_mtl", "mnist_mtl", "cifar_mtl", "min_mtl"),
+    )
+    method: str = setting(
+        "lrn", "What learns them: lrn is the Limitless Routing Network", choices=("lrn",)
+    )
+    pool: str = setting(
+        "paper",
+        "Kinds of modules: the paper's six, or pyramid, in which convolutions halve the image"
+        " (pyramid is not from the paper)",
+        choices=("paper", "pyramid"),
+    )
+    dup: int = setting(10, "Copies of each kind of module", low=1, high=1000)
+    depth: int = setting(6, "Steps of the router, the largest depth of a network", low=1, high=64)
+    epochs: int = setting(100, "Passes over the training examples", low=1)
+    batch_size: int = setting(128, "Examples per step", low=1)
+    minibatch_size: int = setting(64, "Episodes per minibatch of PPO; divides batch_size", low=1)
+    ppo_epochs: int = setting(1, "Passes of PPO over a batch of episodes", low=1)
+    learning_rate: float = setting(
+        1e-4, "Adam's learning rate for modules and router (Adam is not from the paper)", low=0.0
+    )
+    lr_decay: float = setting(0.97, "Factor on the learning rate after every epoch", low=0.0, high=1.0)
+    d_model: int = setting(
+        256, "Width of the router's embeddings and transformer; a multiple of its 4 heads", low=4
+    )
+    bonus: float = setting(
+        1.0,
+        "lambda, the largest reward for a rarely used module, eq. 6; 0 is the paper's 'no bonus'"
+        " (the value 1 is not from the paper)",
+        low=0.0,
+    )
+    reward: str = setting(
+        "every_step",
+        "Where -CE is paid: on every_step (eq. 7), until_output (not after the output module) or"
+        " terminal (on the last step only); the last two are not from the paper",
+        choices=("every_step", "until_output", "terminal"),
+    )
+    entropy: float = setting(0.01, "Coefficient of the policy's entropy in PPO's loss" + OURS, low=0.0)
+    image_size: int = setting(0, "Side of the images in pixels; 0 keeps their native size" + OURS, low=0)
+    examples_per: str = setting(
+        "task",
+        "min_mtl only: 800 training and 50 test images per task (the paper) or per label"
+        " (Rosenbaum et al. 2017; what remains of 600 after 50 for the test)",
+        choices=("task", "label"),
+    )
+    validation: float = setting(
+        0.0,
+        "Evaluate on this fraction of the training images, held out from training, instead of on"
+        " the test images" + OURS,
+        low=0.0,
+        high=0.5,
+    )
+    seed: int = setting(0, "Seed of everything random" + OURS, low=0, high=2**31 - 1)
+    data_dir: str = setting(
+        "", "Where TensorFlow Datasets keeps data; empty is its default, ~/tensorflow_datasets" + OURS
+    )
+    workdir: str = setting(
+        "", "Folder of checkpoints, metrics and summaries; empty is runs/<the settings' name>" + OURS
+    )
+    max_steps: int = setting(0, "Stop after this many steps; 0 trains all epochs" + OURS, low=0)
+    resume: bool = setting(
+        True, "Continue the run that workdir holds; --noresume refuses a workdir that holds one" + OURS
+    )
+    dtype: str = setting(
+        "float32",
+        "Arithmetic of the layers; bfloat16 keeps weights, losses and softmax in float32" + OURS,
+        choices=("float32", "bfloat16"),
+    )
+    checkpoint_every: int = setting(
+        0, "Steps between checkpoints; 0 saves after every epoch only" + OURS, low=0
+    )
+
+    @property
+    def name(self):
+        """A folder name for the run: what tells it from the runs one would put beside it."""
+        bonus = "" if self.bonus else "_no_bonus"
+        return f"{self.benchmark}/{self.method}_dup_{self.dup}_depth_{self.depth}{bonus}_seed_{self.seed}"
+
+
+# What --benchmark alone presets. The paper's settings are the defaults above; digits_mtl, which is
+# ours, is small enough to be learned within minutes on two CPU cores.
+PRESETS = {
+    "digits_mtl": dict(dup=5, depth=4, epochs=15, learning_rate=1e-3, d_model=64),
+    "mnist_mtl": dict(),
+    "cifar_mtl": dict(),
+    "min_mtl": dict(),
+}
+
+# A run may be continued although these differ: they do not change what is computed.
+FREE_ON_RESUME = ("data_dir", "workdir", "epochs", "max_steps", "resume", "checkpoint_every")
+
+
+def resolve(given: dict[str, typing.Any]) -> Settings:
+    """Fills what was not given from the benchmark's preset and the defaults, and checks the result.
+
+    Args:
+        given: values by name of setting, only those that the user set.
+
+    Raises:
+        UserError: a value is not allowed, or two do not go together.
+    """
+    for field in dataclasses.fields(Settings):
+        if field.name in given:
+            _check(field, given[field.name])
+    benchmark = given.get("benchmark", Settings.benchmark)
+    settings = Settings(**{**PRESETS[benchmark], **given})
+    if settings.batch_size % settings.minibatch_size:
+        raise UserError(
+            f"--minibatch_size={settings.minibatch_size} does not divide --batch_size="
+            f"{settings.batch_size}; choose a divisor"
+        )
+    if settings.d_model % 4:
+        raise UserError(f"--d_model={settings.d_model} is not a multiple of the router's 4 heads")
+    if not settings.workdir:
+        settings = dataclasses.replace(settings, workdir=os.path.join("runs", settings.name))
+    return settings
+
+
+def _check(field, value):
+    limits = field.metadata
+    if limits["choices"] and value not in limits["choices"]:
+        allowed = ", ".join(limits["choices"])
+        raise UserError(f"--{field.name}={value} is unknown; choose one of: {allowed}")
+    low, high = limits["low"], limits["high"]
+    # `not >=` also refuses NaN.
+    if low is not None and not value >= low or high is not None and not value <= high:
+        allowed = f"{low} to {high}" if high is not None else f"{low} or more"
+        raise UserError(f"--{field.name}={value} is out of range; allowed is {allowed}")
