@@ -28,9 +28,7 @@ class Settings:
         "Which tasks to learn. digits_mtl needs no download" + OURS,
         choices=("digits_mtl", "mnist_mtl", "cifar_mtl", "min_mtl"),
     )
-    method: str = setting(
-        "lrn", "What learns them: lrn is the Limitless Routing Network", choices=("lrn",)
-    )
+    method: str = setting("lrn", "What learns them: lrn is the Limitless Routing Network", choices=("lrn",))
     pool: str = setting(
         "paper",
         "Kinds of modules: the paper's six, or pyramid, in which convolutions halve the image"

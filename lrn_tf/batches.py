@@ -1,0 +1,43 @@
+"""Examples on the device: images once as uint8, batches as lists of row numbers."""
+
+import numpy as np
+import tensorflow as tf
+
+from lrn_tf.benchmarks import Examples
+from lrn_tf.images import standardise
+
+
+class DeviceExamples:
+    """Examples in device memory, gathered and standardised a batch at a time.
+
+    The step reads all it needs from here, so that training never waits for a pipeline.
+    """
+
+    def __init__(self, examples: Examples, mean: np.ndarray, std: np.ndarray):
+        self.size = len(examples)
+        self._images = tf.constant(examples.images)
+        self._columns = [tf.constant(c) for c in (examples.image, examples.task, examples.label)]
+        self._mean, self._std = tf.constant(mean), tf.constant(std)
+
+    def batch(self, rows):
+        """Args: rows: int32 `[B]`. Returns: images float32 `[B, H, W, c]`, tasks and labels int32 `[B]`."""
+        image, task, label = (tf.gather(column, rows) for column in self._columns)
+        return standardise(tf.gather(self._images, image), self._mean, self._std), task, label
+
+
+def shuffled_rows(size: int, batch_size: int, seed: int, epoch: int) -> np.ndarray:
+    """The rows of each batch of an epoch, int32 `[steps, batch_size]`; the incomplete last one is dropped."""
+    steps = size // batch_size
+    order = np.random.default_rng((seed, epoch)).permutation(size)
+    return order[: steps * batch_size].reshape(steps, batch_size).astype(np.int32)
+
+
+def consecutive_rows(size: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """All rows once, in batches of one size: rows int32 and real bool, both `[batches, batch_size]`.
+
+    The last batch is filled up with row 0, marked as not real.
+    """
+    batches = -(-size // batch_size)
+    rows = np.arange(batches * batch_size, dtype=np.int32)
+    real = rows < size
+    return np.where(real, rows, 0).reshape(batches, -1), real.reshape(batches, -1)

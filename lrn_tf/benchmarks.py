@@ -1,0 +1,381 @@
+"""The multi-task benchmarks of the paper (Sec. 5.1), after Rosenbaum et al. 2017, and a small one of ours."""
+
+import contextlib
+import dataclasses
+import functools
+import io
+import os
+import sys
+import typing
+
+import numpy as np
+from absl import logging
+
+from lrn_tf import images as preprocessing
+from lrn_tf.errors import UserError
+
+DIGITS = 10
+OFFLINE = "--benchmark=digits_mtl needs no download"
+
+# Where TFDS downloads a data set from.
+HOSTS = {"mnist": "https://storage.googleapis.com", "cifar100": "https://www.cs.toronto.edu"}
+
+# Mini-ImageNet's images per class: training and test. Per task means: divided among its five classes.
+MIN_TASKS = 10
+MIN_LABELS = 5
+MIN_PER_CLASS = {"task": (800 // MIN_LABELS, 50 // MIN_LABELS), "label": (800, 50)}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Examples:
+    """Examples of all tasks; tasks may share images, which are held once.
+
+    Attributes:
+        image: int32 `[n]`, the example's row in `images`.
+        task: int32 `[n]`.
+        label: int32 `[n]`, the class within the task's label space.
+        images: uint8 `[m, H, W, c]`, every one used by some example.
+    """
+
+    image: np.ndarray
+    task: np.ndarray
+    label: np.ndarray
+    images: np.ndarray
+
+    def __len__(self):
+        return len(self.image)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Benchmark:
+    """K tasks of C classes each.
+
+    Attributes:
+        name: what `--benchmark` calls it.
+        tasks: names of the K tasks.
+        classes: K x C names of the classes.
+        train: what is trained on.
+        test: what is evaluated on; no image is in both.
+    """
+
+    name: str
+    tasks: tuple[str, ...]
+    classes: tuple[tuple[str, ...], ...]
+    train: Examples
+    test: Examples
+
+    @property
+    def num_tasks(self) -> int:
+        """K."""
+        return len(self.tasks)
+
+    @property
+    def num_classes(self) -> int:
+        """C, the same for all tasks."""
+        return len(self.classes[0])
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, c)."""
+        return self.train.images.shape[1:]
+
+    @property
+    def mean(self) -> np.ndarray:
+        """float32 `[c]`, of the training images in units of 0..255; an image counts once."""
+        return self._moments[0]
+
+    @property
+    def std(self) -> np.ndarray:
+        """float32 `[c]`, likewise; 1 for a channel that is constant."""
+        return self._moments[1]
+
+    @functools.cached_property
+    def _moments(self):
+        # From the counts of the 256 values: exact, and without a float copy of the images.
+        counts = np.zeros((self.image_shape[-1], 256))
+        for chunk in _chunks(self.train.images):
+            for channel, of_channel in enumerate(counts):
+                of_channel += np.bincount(chunk[..., channel].ravel(), minlength=256)
+        share = counts / counts.sum(axis=1, keepdims=True)
+        values = np.arange(256)
+        mean = share @ values
+        std = np.sqrt((share * (values - mean[:, None]) ** 2).sum(axis=1))
+        return mean.astype(np.float32), np.where(std > 0, std, 1).astype(np.float32)
+
+
+def load(settings) -> Benchmark:
+    """Loads the benchmark that the settings name; which examples it has depends on the seed alone.
+
+    Args:
+        settings: a `Settings`, of which benchmark, seed, image_size, examples_per, data_dir and
+            validation count.
+
+    Raises:
+        UserError: data are missing and cannot be downloaded, unreadable or too few, or the image size
+            is not allowed.
+    """
+    if settings.image_size and not 4 <= settings.image_size <= 512:
+        raise UserError(
+            f"--image_size={settings.image_size} is out of range; allowed is 4 to 512, or 0 for the native size"
+        )
+    drawn = LOADERS[settings.benchmark](settings)
+    train, test = drawn.train, drawn.test
+    if settings.validation:
+        held_out = _stratified(drawn.strata, settings.validation, np.random.default_rng((settings.seed, 1)))
+        train, test = _where(train, ~held_out[train.image]), _where(train, held_out[train.image])
+    return Benchmark(
+        name=settings.benchmark,
+        tasks=drawn.tasks,
+        classes=drawn.classes,
+        train=_packed(train, settings.image_size),
+        test=_packed(test, settings.image_size),
+    )
+
+
+class _Drawn(typing.NamedTuple):
+    """A benchmark as its loader draws it, from images of which not all need be used.
+
+    `strata` is the class of each of the training images in the data set they are from.
+    """
+
+    tasks: tuple[str, ...]
+    classes: tuple[tuple[str, ...], ...]
+    train: Examples
+    test: Examples
+    strata: np.ndarray
+
+
+def _digits_mtl(settings):
+    import sklearn.datasets
+
+    digits = sklearn.datasets.load_digits()
+    # The values are whole numbers from 0 to 16.
+    images = (15 * digits.images[..., None]).astype(np.uint8)
+    held_out = _stratified(digits.target, 0.2, np.random.default_rng((settings.seed, 0)))
+    train, test = (
+        _one_vs_all(images[part], digits.target[part], [np.arange(part.sum())] * DIGITS)
+        for part in (~held_out, held_out)
+    )
+    return _Drawn(*_digit_names(), train, test, strata=digits.target[~held_out])
+
+
+def _mnist_mtl(settings):
+    _, train, test = _tfds_splits("mnist", _data_dir(settings))
+    rng = np.random.default_rng((settings.seed, 0))
+    of_digit = [np.flatnonzero(train["label"] == digit) for digit in range(DIGITS)]
+    train_rows = [
+        np.concatenate([rng.choice(rows, 1000, replace=False) for rows in of_digit]) for _ in range(DIGITS)
+    ]
+    test_rows = [rng.choice(len(test["label"]), 200, replace=False) for _ in range(DIGITS)]
+    return _Drawn(
+        *_digit_names(),
+        train=_one_vs_all(train["image"], train["label"], train_rows),
+        test=_one_vs_all(test["image"], test["label"], test_rows),
+        strata=train["label"],
+    )
+
+
+def _cifar_mtl(settings):
+    features, *splits = _tfds_splits("cifar100", _data_dir(settings))
+    fine, coarse = features["label"].names, features["coarse_label"].names
+    # The fine labels of a coarse one are not consecutive, so look which occur with it.
+    members = [
+        np.unique(splits[0]["label"][splits[0]["coarse_label"] == task]) for task in range(len(coarse))
+    ]
+    place = {label: i for labels in members for i, label in enumerate(labels)}
+    train, test = (
+        Examples(
+            image=np.arange(len(split["label"])),
+            task=split["coarse_label"],
+            label=np.array([place[label] for label in split["label"]]),
+            images=split["image"],
+        )
+        for split in splits
+    )
+    classes = tuple(tuple(fine[label] for label in labels) for labels in members)
+    return _Drawn(tuple(coarse), classes, train, test, strata=splits[0]["label"])
+
+
+def _min_mtl(settings):
+    jpegs = _mini_imagenet_jpegs(settings)
+    rng = np.random.default_rng((settings.seed, 0))
+    wanted, held_out = MIN_PER_CLASS[settings.examples_per]
+    shuffled = [of_class[rng.permutation(len(of_class))] for of_class in jpegs.values()]
+    train = _by_class([of_class[held_out : held_out + wanted] for of_class in shuffled])
+    test = _by_class([of_class[:held_out] for of_class in shuffled])
+    names = tuple(jpegs)
+    classes = tuple(names[i : i + MIN_LABELS] for i in range(0, len(names), MIN_LABELS))
+    tasks = tuple(f"{wnids[0]}..{wnids[-1]}" for wnids in classes)
+    return _Drawn(tasks, classes, train, test, strata=train.task * MIN_LABELS + train.label)
+
+
+LOADERS = {
+    "digits_mtl": _digits_mtl,
+    "mnist_mtl": _mnist_mtl,
+    "cifar_mtl": _cifar_mtl,
+    "min_mtl": _min_mtl,
+}
+
+
+def _digit_names():
+    tasks = tuple(f"digit {digit}" for digit in range(DIGITS))
+    return tasks, tuple((f"other than {digit}", f"{digit}") for digit in range(DIGITS))
+
+
+def _one_vs_all(images, digits, rows_per_task):
+    """Task k asks of the images in rows_per_task[k] whether they show the digit k."""
+    image = np.concatenate(rows_per_task)
+    task = np.repeat(np.arange(DIGITS), [len(rows) for rows in rows_per_task])
+    return Examples(image, task, digits[image] == task, images)
+
+
+def _by_class(jpegs_per_class):
+    """Examples of Mini-ImageNet, whose tasks are runs of five classes."""
+    from lrn_tf import mini_imagenet
+
+    number = np.repeat(np.arange(len(jpegs_per_class)), [len(jpegs) for jpegs in jpegs_per_class])
+    images = mini_imagenet.decode(np.concatenate(jpegs_per_class))
+    return Examples(np.arange(len(number)), number // MIN_LABELS, number % MIN_LABELS, images)
+
+
+def _stratified(strata, fraction, rng):
+    """Marks a fraction of each stratum, one member at least: bool `[n]`."""
+    marked = np.zeros(len(strata), bool)
+    for stratum in np.unique(strata):
+        rows = np.flatnonzero(strata == stratum)
+        marked[rng.choice(rows, max(1, round(fraction * len(rows))), replace=False)] = True
+    return marked
+
+
+def _where(examples, keep):
+    return Examples(examples.image[keep], examples.task[keep], examples.label[keep], examples.images)
+
+
+def _packed(examples, size):
+    """Drops the images that no example uses, resizes the others unless size is 0, and sets the types."""
+    used, image = np.unique(examples.image, return_inverse=True)
+    images = examples.images if len(used) == len(examples.images) else examples.images[used]
+    if size:
+        images = np.concatenate([preprocessing.resize(chunk, size).numpy() for chunk in _chunks(images)])
+    return Examples(
+        image.astype(np.int32), examples.task.astype(np.int32), examples.label.astype(np.int32), images
+    )
+
+
+def _chunks(images, size=1024):
+    return (images[start : start + size] for start in range(0, len(images), size))
+
+
+def _data_dir(settings):
+    default = os.environ.get("TFDS_DATA_DIR") or os.path.join("~", "tensorflow_datasets")
+    return os.path.expanduser(settings.data_dir or default)
+
+
+def _tfds_splits(name, data_dir):
+    """Features, training and test split (dicts of arrays) of a data set, downloaded if it is missing."""
+    import tensorflow_datasets as tfds
+
+    folder = os.path.join(data_dir, name)
+    unreadable = f"{name} in {folder} cannot be read", "delete that folder to have it downloaded again"
+    with _explained(*unreadable):
+        builder = tfds.builder(name, data_dir=data_dir)
+    if not builder.is_prepared():
+        _download(builder, data_dir)
+    with _explained(*unreadable):
+        splits = tfds.as_numpy(builder.as_dataset(split=["train", "test"], batch_size=-1))
+        return builder.info.features, *splits
+
+
+def _download(builder, data_dir):
+    import requests
+
+    call = f"tfds.load('{builder.name}', data_dir='{data_dir}')"
+    with _explained(
+        f"{builder.name} is not in {builder.data_dir} and cannot be downloaded",
+        f'run where there is a network: python -c "import tensorflow_datasets as tfds; {call}"',
+    ):
+        _tell(f"downloading {builder.name} to {builder.data_dir}")
+        # TFDS retries for minutes before it says that there is no network.
+        requests.head(HOSTS[builder.name], timeout=10)
+        _prepare(builder)
+
+
+def _mini_imagenet_jpegs(settings):
+    """JPEG bytes `[n]` of the first fifty classes, by wnid and in the order of the files' names."""
+    import tensorflow_datasets as tfds
+
+    from lrn_tf import mini_imagenet
+
+    data_dir = _data_dir(settings)
+    folder = mini_imagenet.manual_folder(data_dir)
+    with _explained(f"Mini-ImageNet in {folder} cannot be read", "make the files readable"):
+        files = mini_imagenet.list_images(folder)
+        _check_counts(files, folder, settings.examples_per)
+        config = mini_imagenet.MiniImagenetConfig.of(files)
+    built = os.path.join(data_dir, mini_imagenet.MiniImagenet.name, config.name)
+    with _explained(
+        f"Mini-ImageNet as built in {built} cannot be used", "delete that folder to rebuild it"
+    ):
+        builder = mini_imagenet.MiniImagenet(data_dir=data_dir, config=config)
+        if not builder.is_prepared():
+            _tell(f"building Mini-ImageNet from {folder} in {built}")
+            mini_imagenet.check_images(files)
+            _prepare(builder)
+        undecoded = {"image": tfds.decode.SkipDecoding()}
+        data = tfds.as_numpy(builder.as_dataset(split="train", decoders=undecoded, batch_size=-1))
+    order = np.argsort(data["file"])
+    jpegs, labels = data["image"][order], data["label"][order]
+    return {wnid: jpegs[labels == i] for i, wnid in enumerate(config.wnids[: MIN_TASKS * MIN_LABELS])}
+
+
+def _check_counts(files, folder, examples_per):
+    needed = MIN_TASKS * MIN_LABELS
+    if len(files) < needed:
+        raise UserError(
+            f"min_mtl needs {needed} classes of Mini-ImageNet and {folder} holds {len(files)}; put a folder per"
+            f" class there, {folder}/<wnid>/*.jpg with images of 84x84 pixels; {OFFLINE}"
+        )
+    train, test = MIN_PER_CLASS[examples_per]
+    images = train + test if examples_per == "task" else test + 1
+    for wnid, paths in list(files.items())[:needed]:
+        if len(paths) < images:
+            raise UserError(
+                f"class {wnid} in {folder} has {len(paths)} images and --examples_per={examples_per}"
+                f" needs {images}; add more"
+            )
+
+
+def _prepare(builder):
+    try:
+        builder.download_and_prepare()
+    except OSError:
+        # Of several processes that build at once, only the first can move the result to its place.
+        if not builder.is_prepared():
+            raise
+
+
+@contextlib.contextmanager
+def _explained(problem, remedy):
+    """Silences TFDS and raises whatever goes wrong with its data as a UserError of one line.
+
+    TFDS lets through errors of TensorFlow, requests, protobuf, json and the file system alike.
+    """
+    import tensorflow_datasets as tfds
+
+    tfds.disable_progress_bar()
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    except UserError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        raise UserError(f"{problem} ({reason}); {remedy}; {OFFLINE}") from error
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def _tell(what):
+    print(f"lrn_tf: {what}, which takes a while the first time", file=sys.stderr)

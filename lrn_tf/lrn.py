@@ -1,0 +1,178 @@
+"""Limitless Routing Networks: what happens in one training step (Sec. 4, 5.1)."""
+
+import tensorflow as tf
+
+from lrn_tf import ppo, reward
+from lrn_tf.adam import GroupedAdam
+from lrn_tf.decision_process import DecisionProcess
+from lrn_tf.dispatch import Modules
+from lrn_tf.episodes import Episodes, revisit, route
+from lrn_tf.method import Prediction
+from lrn_tf.pool import Pool
+from lrn_tf.router import Router
+from lrn_tf.settings import Settings
+
+
+class LRN:
+    """The router and the modules, trained together.
+
+    A `lrn_tf.method.Method`.
+
+    Attributes:
+        metrics: names of the scalars that `train_step` returns.
+    """
+
+    metrics = (
+        "train/loss",
+        "train/accuracy",
+        "losses/policy_loss",
+        "losses/value_loss",
+        "losses/entropy",
+        "losses/old_approx_kl",
+        "losses/approx_kl",
+        "losses/clipfrac",
+        "losses/explained_variance",
+        "losses/gradient_norm",
+        "reward/bonus",
+        "reward/return",
+        "route/length",
+        "route/unused_in_batch",
+        "route/entropy_per_example",
+        "route/entropy_of_batch_mean",
+    )
+
+    def __init__(self, pool: Pool, num_tasks: int, settings: Settings):
+        self.settings = settings
+        self.pool = pool
+        self.process = DecisionProcess(pool, settings.depth)
+        self.modules = Modules(pool, settings.depth)
+        self.router = Router(pool.image, num_tasks, len(pool), settings.depth, settings.d_model)
+        self.router_weights = [weight.value for weight in self.router.trainable_variables]
+        module_weights = [self.modules.weights_of(m) for m in range(len(pool))]
+        self.module_adam = GroupedAdam(module_weights)
+        self.router_adam = GroupedAdam([self.router_weights])
+        self.coefficients = ppo.Coefficients(entropy=settings.entropy)
+        # The router's shapes are static, so XLA can fuse it; the groups of the modules are not.
+        self._route = tf.function(self._route, jit_compile=True, autograph=False)
+        self._ppo_gradients = tf.function(self._ppo_gradients, jit_compile=True, autograph=False)
+
+    @property
+    def variables(self) -> dict[str, object]:
+        """All state that training changes, for a checkpoint."""
+        return {
+            "modules": self.module_adam.groups,
+            "router": self.router_weights,
+            "module_adam": self.module_adam.variables,
+            "router_adam": self.router_adam.variables,
+        }
+
+    def predict(self, images, tasks) -> Prediction:
+        """The most probable network of each example, and what it answers.
+
+        Args:
+            images: float32 `[B, H, W, c]`, standardised; B static.
+            tasks: int32 `[B]`.
+        """
+        episodes = self._route(images, tasks, None)
+        logits, _ = self.modules(images, episodes.actions)
+        return Prediction(logits, episodes.actions, tf.reduce_sum(episodes.log_probs, axis=1))
+
+    def train_step(self, images, tasks, labels, seed, learning_rate) -> dict[str, tf.Tensor]:
+        """One step on modules and router (Sec. 5.1).
+
+        Args:
+            images: float32 `[B, H, W, c]`, standardised; B static.
+            tasks: int32 `[B]`.
+            labels: int32 `[B]`.
+            seed: int32 `[2]`, of everything random in this step.
+            learning_rate: float32 scalar, for modules and router.
+
+        Returns:
+            a scalar for each of `metrics`.
+        """
+        episodes = self._route(images, tasks, seed)
+        ce, logits, chosen = self._train_modules(images, labels, episodes.actions, learning_rate)
+
+        bonus = reward.module_bonus(chosen, self.settings.bonus)
+        rewards = reward.rewards(ce, episodes.actions, episodes.open, bonus, self.settings.reward)
+        values = ppo.known_values(rewards, episodes.values, episodes.open, self.coefficients.gamma)
+        advantage = ppo.advantages(rewards, values, self.coefficients.gamma, self.coefficients.gae_lambda)
+        returns = advantage + values
+        statistics = self._train_router(images, tasks, episodes, advantage, returns, seed, learning_rate)
+
+        right = tf.equal(tf.argmax(logits, axis=1, output_type=tf.int32), labels)
+        return {
+            "train/loss": tf.reduce_mean(ce),
+            "train/accuracy": tf.reduce_mean(tf.cast(right, tf.float32)),
+            **statistics,
+            "losses/explained_variance": ppo.explained_variance(episodes.values, returns, episodes.open),
+            "reward/bonus": tf.reduce_mean(tf.reduce_sum(tf.gather(bonus, episodes.actions), axis=1)),
+            "reward/return": tf.reduce_mean(tf.reduce_sum(rewards, axis=1)),
+            **self._route_statistics(episodes, chosen),
+        }
+
+    def _route(self, images, tasks, seed):
+        return route(self.router, self.process, images, tasks, seed)
+
+    def _train_modules(self, images, labels, paths, learning_rate):
+        """One gradient step on the modules that the batch used."""
+        with tf.GradientTape() as tape:
+            logits, chosen = self.modules(images, paths)
+            ce = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)  # (B,)
+            loss = tf.reduce_mean(ce)
+        gradients = tape.gradient(loss, self.module_adam.groups, unconnected_gradients="zero")
+        with tf.device("CPU:0"):
+            used = chosen > 0
+        self.module_adam.apply(gradients, used, learning_rate)
+        return ce, logits, chosen
+
+    def _train_router(self, images, tasks, episodes, advantage, returns, seed, learning_rate):
+        """PPO's passes over minibatches of episodes; the mean of their statistics."""
+        batch, size = images.shape[0], self.settings.minibatch_size
+        totals = []
+        # The seed itself made the episodes; its complement is as unique and independent of it.
+        shape = (self.settings.ppo_epochs, batch)
+        keys = tf.random.stateless_uniform(shape, tf.bitwise.invert(seed), alg="philox")
+        for order in tf.unstack(tf.argsort(keys, axis=1)):
+            for start in range(0, batch, size):
+                rows = order[start : start + size]
+                minibatch = tf.nest.map_structure(
+                    lambda x: tf.gather(x, rows),  # noqa: B023 - used at once
+                    (images, tasks, episodes, advantage, returns),
+                )
+                gradients, statistics = self._ppo_gradients(*minibatch)
+                with tf.device("CPU:0"):
+                    always = tf.constant([True])
+                self.router_adam.apply([gradients], always, learning_rate)
+                totals.append(statistics)
+        return {f"losses/{name}": tf.reduce_mean([s[name] for s in totals]) for name in totals[0]}
+
+    def _ppo_gradients(self, images, tasks, episodes: Episodes, advantage, returns):
+        """The gradients of one minibatch, clipped to a global norm, and PPO's statistics."""
+        with tf.GradientTape() as tape:
+            new = revisit(self.router, episodes, images, tasks)
+            loss, statistics = ppo.losses(
+                new, episodes.log_probs, advantage, returns, episodes.open, episodes.free, self.coefficients
+            )
+        gradients = tape.gradient(loss, self.router_weights)
+        gradients, norm = tf.clip_by_global_norm(gradients, self.coefficients.gradient_norm)
+        return gradients, {**statistics, "gradient_norm": norm}
+
+    def _route_statistics(self, episodes, chosen):
+        free = tf.cast(episodes.free, tf.float32)
+        added = tf.cast(episodes.actions < self.pool.pass_id, tf.float32)
+        return {
+            "route/length": tf.reduce_mean(tf.reduce_sum(added, axis=1)),
+            "route/unused_in_batch": tf.reduce_sum(tf.cast(chosen == 0, tf.float32)),
+            "route/entropy_per_example": ppo.mean(episodes.entropy, free),
+            "route/entropy_of_batch_mean": tf.reduce_mean(self._entropy_of_batch(episodes)),
+        }
+
+    def _entropy_of_batch(self, episodes):
+        """Entropy in nats of the actions that the whole batch took, at each step: (T,).
+
+        Collapse shows in this number: a low entropy per example is what a router should come to, a
+        low entropy of the batch means that all examples share a network.
+        """
+        share = tf.reduce_mean(tf.one_hot(episodes.actions, len(self.pool) + 1), axis=0)  # (T, N + 1)
+        return -tf.reduce_sum(tf.math.xlogy(share, share), axis=1)

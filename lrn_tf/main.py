@@ -1,0 +1,97 @@
+"""Trains a network: `python -m lrn_tf.main --benchmark=min_mtl --dup=10`."""
+
+import dataclasses
+import os
+import sys
+
+from absl import app, flags
+
+from lrn_tf.errors import UserError
+from lrn_tf.settings import PRESETS, Settings, resolve
+
+
+def define_flags() -> None:
+    """One flag for each setting. Defaults are None, so that presets know what the user gave."""
+    define = {int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
+    for field in dataclasses.fields(Settings):
+        text = f"{field.metadata['help']}. {_defaults(field)}"
+        if field.type is bool:
+            flags.DEFINE_bool(field.name, None, text)
+        elif field.metadata["choices"]:
+            text = f"{text}; one of: {', '.join(field.metadata['choices'])}"
+            flags.DEFINE_string(field.name, None, text)
+        else:
+            define[field.type](field.name, None, text)
+
+
+def _defaults(field):
+    special = [f"{p[field.name]} for {b}" for b, p in PRESETS.items() if field.name in p]
+    default = "none" if field.default == "" else field.default
+    return f"Default: {default}" + "".join(f", {s}" for s in special)
+
+
+def settings_from_flags() -> Settings:
+    """The settings that the parsed flags ask for.
+
+    Raises:
+        UserError: a value is not allowed.
+    """
+    values = {field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(Settings)}
+    return resolve({name: value for name, value in values.items() if value is not None})
+
+
+def train(settings: Settings) -> None:
+    """Trains what the settings ask for.
+
+    Raises:
+        UserError: with one line for the user.
+    """
+    # Here and not above: importing TensorFlow takes seconds that a mistyped flag need not cost.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import keras
+
+    from lrn_tf import benchmarks
+    from lrn_tf.build import build, describe
+    from lrn_tf.trainer import Trainer
+    from lrn_tf.workdir import Workdir
+
+    workdir = Workdir(settings)
+    workdir.check()
+    keras.utils.set_random_seed(settings.seed)
+    keras.config.set_dtype_policy("mixed_bfloat16" if settings.dtype == "bfloat16" else "float32")
+    benchmark = benchmarks.load(settings)
+    describe(benchmark, settings)
+    method = build(benchmark, settings)
+    workdir.create()
+    Trainer(method, benchmark, settings, workdir).run()
+
+
+def main(argv: list[str]) -> int:
+    if argv[1:]:
+        raise UserError(f"{argv[1]!r} is no flag; flags look like --benchmark=cifar_mtl, see --help")
+    train(settings_from_flags())
+    return 0
+
+
+def console() -> None:
+    """Entry point of `lrn-tf`: bad input gets one line on stderr and exit code 2."""
+    define_flags()
+    try:
+        app.run(main, flags_parser=_parse)
+    except UserError as error:
+        print(f"lrn_tf: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("\nstopped; the same command continues from the last checkpoint", file=sys.stderr)
+        sys.exit(130)
+
+
+def _parse(argv):
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        raise UserError(" ".join(str(error).split())) from error
+
+
+if __name__ == "__main__":
+    console()

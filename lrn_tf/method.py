@@ -1,0 +1,48 @@
+"""What the trainer needs of a method, and what a method's predictions look like."""
+
+from typing import NamedTuple, Protocol
+
+import tensorflow as tf
+
+from lrn_tf.pool import Pool
+
+
+class Prediction(NamedTuple):
+    """What a method answers for a batch."""
+
+    logits: tf.Tensor  # (B, C) float32
+    paths: tf.Tensor  # (B, T) int32, the modules of each example's network; PASS adds none
+    log_policy: tf.Tensor  # (B,) float32, the log-probability of the path
+
+
+class Method(Protocol):
+    """Something that learns a benchmark. The trainer knows no more of it than this.
+
+    Attributes:
+        pool: the modules that its paths are made of.
+        metrics: the names of the scalars that `train_step` returns, as TensorBoard tags.
+    """
+
+    pool: Pool
+    metrics: tuple[str, ...]
+
+    @property
+    def variables(self) -> dict[str, object]:
+        """All state that training changes: nested dicts and lists of `tf.Variable`."""
+
+    def train_step(self, images, tasks, labels, seed, learning_rate) -> dict[str, tf.Tensor]:
+        """One step on a batch, inside a `tf.function`.
+
+        Args:
+            images: float32 `[B, H, W, c]`, standardised; B static.
+            tasks: int32 `[B]`.
+            labels: int32 `[B]`.
+            seed: int32 `[2]`, of everything random in this step.
+            learning_rate: float32 scalar.
+
+        Returns:
+            a scalar for each of `metrics`.
+        """
+
+    def predict(self, images, tasks) -> Prediction:
+        """The answers for a batch, without chance. Args as above."""

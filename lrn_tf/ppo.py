@@ -1,0 +1,93 @@
+"""Proximal policy optimisation (Schulman et al. 2017) with generalised advantages (2016), Sec. 5.1."""
+
+import dataclasses
+
+import tensorflow as tf
+
+
+@dataclasses.dataclass(frozen=True)
+class Coefficients:
+    """PPO's constants. gamma and gae_lambda are the paper's (Sec. 5.1), the rest is ours."""
+
+    gamma: float = 0.99
+    gae_lambda: float = 0.95
+    clip: float = 0.2
+    value: float = 0.5
+    entropy: float = 0.01
+    gradient_norm: float = 0.5
+
+
+def known_values(rewards, values, open, gamma: float) -> tf.Tensor:
+    """The critic's values, but the exact discounted rest where the network is already finished.
+
+    From there on all actions are forced, so the rest of the return is known. Args and result: `[B, T]`.
+    """
+    rest, exact = tf.zeros_like(rewards[:, 0]), []
+    for t in reversed(range(rewards.shape[1])):
+        rest = rewards[:, t] + gamma * rest
+        exact.insert(0, rest)
+    return tf.where(open, values, tf.stack(exact, axis=1))
+
+
+def advantages(rewards, values, gamma: float, gae_lambda: float) -> tf.Tensor:
+    """GAE; nothing is bootstrapped past the last step. Args and result: float32 `[B, T]`."""
+    advantage, following, result = 0.0, 0.0, []
+    for t in reversed(range(rewards.shape[1])):
+        delta = rewards[:, t] + gamma * following - values[:, t]
+        advantage = delta + gamma * gae_lambda * advantage
+        following = values[:, t]
+        result.insert(0, advantage)
+    return tf.stack(result, axis=1)
+
+
+def mean(x, weight):
+    """The mean of x over the steps that count; 0 where none does."""
+    return tf.math.divide_no_nan(tf.reduce_sum(x * weight), tf.reduce_sum(weight))
+
+
+def losses(new, old, advantage, returns, open, free, coefficients: Coefficients):
+    """PPO's loss over one minibatch of episodes.
+
+    Args:
+        new: log-probabilities, values and entropies `[B, T]` under the router that learns.
+        old: log-probabilities `[B, T]` under the router that chose.
+        advantage, returns: float32 `[B, T]`.
+        open: bool `[B, T]`, steps before the network was finished: they train the critic.
+        free: bool `[B, T]`, steps with a choice: they train the actor.
+        coefficients: PPO's constants.
+
+    Returns:
+        the loss, and a dict of the usual statistics (CleanRL's names), scalars.
+    """
+    log_probs, values, entropy = new
+    free, open = tf.cast(free, tf.float32), tf.cast(open, tf.float32)
+
+    centre = mean(advantage, free)
+    spread = tf.sqrt(mean((advantage - centre) ** 2, free))
+    advantage = (advantage - centre) / (spread + 1e-8)
+
+    log_ratio = (log_probs - old) * free
+    ratio = tf.exp(log_ratio)
+    clipped = tf.clip_by_value(ratio, 1 - coefficients.clip, 1 + coefficients.clip)
+    policy_loss = mean(tf.maximum(-advantage * ratio, -advantage * clipped), free)
+    value_loss = mean((values - returns) ** 2, open)
+    entropy = mean(entropy, free)
+    loss = policy_loss + coefficients.value * value_loss - coefficients.entropy * entropy
+
+    return loss, {
+        "policy_loss": policy_loss,
+        "value_loss": value_loss,
+        "entropy": entropy,
+        "old_approx_kl": mean(-log_ratio, free),
+        "approx_kl": mean((ratio - 1) - log_ratio, free),
+        "clipfrac": mean(tf.cast(tf.abs(ratio - 1) > coefficients.clip, tf.float32), free),
+    }
+
+
+def explained_variance(values, returns, open) -> tf.Tensor:
+    """How much of the returns' variance the critic explains: 1 is all, 0 what a constant does."""
+    open = tf.cast(open, tf.float32)
+    variance = mean((returns - mean(returns, open)) ** 2, open)
+    error = returns - values
+    unexplained = mean((error - mean(error, open)) ** 2, open)
+    return tf.where(variance > 0, 1 - tf.math.divide_no_nan(unexplained, variance), 0.0)

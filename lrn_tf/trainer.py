@@ -1,0 +1,206 @@
+"""The training loop: the same for every method, benchmark and device."""
+
+import statistics
+import sys
+import time
+
+import numpy as np
+import tensorflow as tf
+import tqdm
+
+from lrn_tf.batches import DeviceExamples, shuffled_rows
+from lrn_tf.benchmarks import Benchmark
+from lrn_tf.checkpoints import Checkpoints
+from lrn_tf.errors import UserError
+from lrn_tf.evaluation import Evaluation, Evaluator
+from lrn_tf.method import Method
+from lrn_tf.settings import Settings
+from lrn_tf.summaries import Summaries
+from lrn_tf.workdir import Workdir
+
+# Steps between looks at what the device has summed up; each look waits for the device once.
+LOOK_EVERY = 20
+
+
+class Trainer:
+    """Trains a method on a benchmark, from the last checkpoint on if there is one.
+
+    Everything random depends on (seed, epoch) or (seed, step) alone, and all sums over an epoch are
+    variables in the checkpoint. So a run that was killed and continued does what it would have done.
+    """
+
+    def __init__(self, method: Method, benchmark: Benchmark, settings: Settings, workdir: Workdir):
+        self.method = method
+        self.benchmark = benchmark
+        self.settings = settings
+        self.workdir = workdir
+        mean, std = benchmark.mean, benchmark.std
+        self._examples = DeviceExamples(benchmark.train, mean, std)
+        self._evaluate = Evaluator(method, DeviceExamples(benchmark.test, mean, std), benchmark.num_tasks)
+        self.steps_per_epoch = self._examples.size // settings.batch_size
+        if not self.steps_per_epoch:
+            raise UserError(
+                f"--batch_size={settings.batch_size} is more than the {self._examples.size} training"
+                f" examples of {benchmark.name}; choose a smaller one"
+            )
+        self.last_step = self.steps_per_epoch * settings.epochs
+        if settings.max_steps:
+            self.last_step = min(self.last_step, settings.max_steps)
+
+        self._step = tf.Variable(0, dtype=tf.int64, trainable=False)
+        # The first step whose losses or gradients were not finite; -1 while all were.
+        self._broken = tf.Variable(-1, dtype=tf.int64, trainable=False)
+        self._sums = tf.Variable(tf.zeros(len(method.metrics), tf.float64), trainable=False)
+        self._train_step = tf.function(self._train_step, autograph=False)
+        self._checkpoints = Checkpoints(
+            workdir.checkpoints, {"method": method.variables, "step": self._step, "sums": self._sums}
+        )
+        self._summaries = Summaries(workdir.path)
+
+    def run(self) -> None:
+        """Trains to the last epoch or step.
+
+        Raises:
+            UserError: a loss became infinite or NaN, or a checkpoint cannot be written or read.
+        """
+        step = self._start()
+        self._bar = tqdm.tqdm(
+            total=self.last_step, initial=step, unit="step", file=sys.stderr, smoothing=0.05
+        )
+        with self._bar:
+            while step < self.last_step:
+                step = self._train_epoch(step)
+
+    def _start(self):
+        if self._checkpoints.restore():
+            step = int(self._step)
+            self.workdir.rewind_metrics(step, self.steps_per_epoch)
+            print(f"continuing at step {step:,} of {self.last_step:,}", file=sys.stderr)
+            return step
+        self.workdir.rewind_metrics(0, self.steps_per_epoch)
+        print(
+            f"starting: {self.last_step:,} steps, {self.steps_per_epoch:,} an epoch; tensorboard --logdir"
+            f" {self.workdir.path}",
+            file=sys.stderr,
+        )
+        return 0
+
+    def _train_epoch(self, step):
+        """Trains from a step to the end of its epoch, evaluates and saves; returns the next step."""
+        epoch, done = divmod(step, self.steps_per_epoch)
+        learning_rate = self.settings.learning_rate * self.settings.lr_decay**epoch
+        batches = shuffled_rows(self._examples.size, self.settings.batch_size, self.settings.seed, epoch)
+        end = min((epoch + 1) * self.steps_per_epoch, self.last_step)
+        batches = tf.constant(batches[: end - epoch * self.steps_per_epoch])
+        rate = tf.constant(learning_rate, tf.float32)
+        if not done:
+            self._sums.assign(tf.zeros_like(self._sums))
+        seen = (done, self._sums.numpy())
+        started, times = time.perf_counter(), []
+
+        for i in range(done, batches.shape[0]):
+            before = time.perf_counter()
+            self._train_step(batches[i], rate)
+            times.append(time.perf_counter() - before)
+            step += 1
+            self._bar.update()
+            if step % LOOK_EVERY == 0 or step == end:
+                seen = self._look(step, i + 1, seen, learning_rate)
+            every = self.settings.checkpoint_every
+            if every and step % every == 0 and step != end:
+                self._check_finite()
+                self._checkpoints.save(step)
+
+        seconds = time.perf_counter() - started
+        self._check_finite()
+        averages = self._averages(batches.shape[0])
+        line = {
+            "epoch": epoch + 1,
+            "step": step,
+            "train_loss": averages["train/loss"],
+            "train_accuracy": averages["train/accuracy"],
+            **self._evaluation_line(self._evaluate(), step),
+            "learning_rate": learning_rate,
+            "metrics": averages,
+            "examples_per_second": round(len(times) * self.settings.batch_size / seconds, 1),
+            "step_ms_median": round(1e3 * statistics.median(times), 2),
+            "seconds": round(seconds, 2),
+        }
+        self.workdir.append_metrics(line)
+        # After its line: a kill between the two repeats the epoch's end, and nothing is missing.
+        self._checkpoints.save(step)
+        self._bar.write(_row(line), file=sys.stdout)
+        return step
+
+    def _train_step(self, rows, learning_rate):
+        images, tasks, labels = self._examples.batch(rows)
+        seed = tf.stack([self.settings.seed, tf.cast(self._step, tf.int32)])
+        values = self.method.train_step(images, tasks, labels, seed, learning_rate)
+        values = tf.stack([tf.cast(values[name], tf.float64) for name in self.method.metrics])
+        finite = tf.reduce_all(tf.math.is_finite(values))
+        self._step.assign_add(1)
+        self._broken.assign(tf.where((self._broken < 0) & ~finite, self._step, self._broken))
+        self._sums.assign_add(values)
+
+    def _look(self, step, done, seen, learning_rate):
+        """Reads the sums: to the progress bar, to TensorBoard, and to stop early when a loss broke."""
+        self._check_finite()
+        sums = self._sums.numpy()
+        recent = dict(zip(self.method.metrics, (sums - seen[1]) / max(done - seen[0], 1), strict=True))
+        epoch = -(-step // self.steps_per_epoch)
+        rate = self._bar.format_dict["rate"] or 0.0
+        self._bar.set_postfix_str(
+            f"epoch {epoch}, loss {recent['train/loss']:.3f}, accuracy {recent['train/accuracy']:.1%}, "
+            f"{rate * self.settings.batch_size:,.0f} examples/s",
+            refresh=False,
+        )
+        charts = {"charts/learning_rate": learning_rate, "charts/SPS": rate}
+        charts["charts/examples_per_second"] = rate * self.settings.batch_size
+        self._summaries.write(step, {**recent, **charts})
+        return done, sums
+
+    def _check_finite(self):
+        if (step := int(self._broken)) >= 0:
+            raise UserError(
+                f"a loss was not finite at step {step:,}; the checkpoints in {self.workdir.checkpoints} are"
+                f" older and good. Try a smaller --learning_rate"
+            )
+
+    def _averages(self, steps):
+        values = self._sums.numpy() / steps
+        return {name: float(value) for name, value in zip(self.method.metrics, values, strict=True)}
+
+    def _evaluation_line(self, evaluation: Evaluation, step):
+        per_task = dict(zip(self.benchmark.tasks, map(float, evaluation.accuracy_per_task), strict=True))
+        pool = self.method.pool
+        information = {
+            kind.name: evaluation.task_information(pool.modules(k)) for k, kind in enumerate(pool.kinds)
+        }
+        scalars = {
+            "test/accuracy": evaluation.accuracy,
+            "test/loss": evaluation.ce,
+            "test/unused_modules": evaluation.unused_modules,
+            "test/mean_length": evaluation.mean_length,
+            "test/confidence": evaluation.confidence,
+            **{f"test_accuracy_per_task/{task}": value for task, value in per_task.items()},
+            **{f"task_information_bits/{kind}": value for kind, value in information.items()},
+        }
+        self._summaries.write(step, scalars)
+        return {
+            "test_loss": evaluation.ce,
+            "test_accuracy": evaluation.accuracy,
+            "test_accuracy_per_task": per_task,
+            "unused_modules": evaluation.unused_modules,
+            "mean_length": evaluation.mean_length,
+            "task_information_bits": information,
+        }
+
+
+def _row(line):
+    """What the terminal shows of an epoch."""
+    return (
+        f"epoch {line['epoch']:3d}  step {line['step']:6,d}  train {line['train_accuracy']:6.2%} "
+        f"(loss {line['train_loss']:.3f})  test {line['test_accuracy']:6.2%}  "
+        f"length {line['mean_length']:.2f}  unused {line['unused_modules']:2d}  "
+        f"{line['seconds']:.0f} s ({line['step_ms_median']:.0f} ms/step)"
+    )

@@ -1,0 +1,132 @@
+"""The folder of a run: what was asked (config.json) and what came out (metrics.jsonl)."""
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import pathlib
+import subprocess
+from typing import Any
+
+from lrn_tf.errors import UserError
+from lrn_tf.settings import FREE_ON_RESUME, Settings
+
+PACKAGES = ("lrn_tf", "tensorflow", "keras", "keras-nlp", "tensorflow-datasets", "numpy")
+
+
+class Workdir:
+    """A run's folder.
+
+    Attributes:
+        path: the folder.
+        checkpoints: the folder of checkpoints in it.
+        metrics: the path of metrics.jsonl, one JSON object per epoch.
+    """
+
+    def __init__(self, settings: Settings):
+        self.path = pathlib.Path(settings.workdir)
+        self.checkpoints = self.path / "checkpoints"
+        self.metrics = self.path / "metrics.jsonl"
+        self._config = self.path / "config.json"
+        self._settings = settings
+
+    def check(self) -> None:
+        """Sees that the run may use the folder. Writes nothing.
+
+        Raises:
+            UserError: it holds a run with other settings, or any run under --noresume.
+        """
+        if not self._config.exists():
+            return
+        try:
+            held = json.loads(self._config.read_text(encoding="utf-8"))["settings"]
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise UserError(f"{self._config} cannot be read; give another --workdir") from error
+        asked = dataclasses.asdict(self._settings)
+        different = [
+            f"--{name} was {held.get(name)}, is {value}"
+            for name, value in asked.items()
+            if name not in FREE_ON_RESUME and held.get(name) != value
+        ]
+        if different:
+            raise UserError(
+                f"--workdir={self.path} holds a run with other settings ({'; '.join(different)}); repeat"
+                f" those settings or give another --workdir"
+            )
+        if not self._settings.resume:
+            raise UserError(
+                f"--workdir={self.path} holds a run already; drop --noresume to continue it or give"
+                f" another --workdir"
+            )
+
+    def create(self) -> None:
+        """Makes the folder and writes config.json.
+
+        Raises:
+            UserError: the folder cannot be written.
+        """
+        config = {
+            "settings": dataclasses.asdict(self._settings),
+            "versions": {name: _version(name) for name in PACKAGES},
+            "git_revision": _git_revision(),
+        }
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            _replace(self._config, json.dumps(config, indent=2) + "\n")
+        except OSError as error:
+            raise UserError(
+                f"--workdir={self.path} cannot be written ({error.strerror}); give a folder that can"
+            ) from error
+
+    def append_metrics(self, line: dict[str, Any]) -> None:
+        """Adds one line to metrics.jsonl."""
+        with self.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl; what a kill left of a last, half-written line is ignored."""
+        if not self.metrics.exists():
+            return []
+        whole = self.metrics.read_text(encoding="utf-8").rpartition("\n")[0]
+        return [json.loads(line) for line in whole.splitlines()]
+
+    def rewind_metrics(self, step: int, steps_per_epoch: int) -> None:
+        """Forgets lines written after `step`, and that of an epoch which --max_steps cut short."""
+        kept = [
+            line
+            for line in self.read_metrics()
+            if line["step"] <= step and line["step"] % steps_per_epoch == 0
+        ]
+        if self.metrics.exists():
+            _replace(self.metrics, "".join(json.dumps(line) + "\n" for line in kept))
+
+
+def _replace(path, text):
+    """Writes a file whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def _version(package):
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git_revision():
+    """The revision of the source tree, with a + when it has changes; None outside of git."""
+    here = pathlib.Path(__file__).resolve().parent
+
+    def git(*arguments):
+        return subprocess.run(
+            ["git", *arguments], cwd=here, capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
+
+    try:
+        if pathlib.Path(git("rev-parse", "--show-toplevel")) != here.parent:
+            return None
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
