@@ -1,9 +1,10 @@
-"""The multi-task benchmarks of the paper (Sec. 5.1), after Rosenbaum et al. 2017, and a small one of ours."""
+"""The multi-task benchmarks of the paper (Sec. 5.1) and Rosenbaum et al. 2017, and one of ours."""
 
 import contextlib
 import dataclasses
 import functools
 import io
+import itertools
 import os
 import sys
 import typing
@@ -14,8 +15,9 @@ from absl import logging
 from lrn_tf import images as preprocessing
 from lrn_tf.errors import UserError
 
-DIGITS = 10
-OFFLINE = "--benchmark=digits_mtl needs no download"
+DIGIT_TASKS = tuple(f"digit {digit}" for digit in range(10))
+DIGIT_CLASSES = tuple((f"other than {digit}", f"{digit}") for digit in range(10))
+OFFLINE = "--benchmark=digits_mtl works offline"
 
 # Where TFDS downloads a data set from.
 HOSTS = {"mnist": "https://storage.googleapis.com", "cifar100": "https://www.cs.toronto.edu"}
@@ -115,14 +117,12 @@ def load(settings) -> Benchmark:
             is not allowed.
     """
     if settings.image_size and not 4 <= settings.image_size <= 512:
-        raise UserError(
-            f"--image_size={settings.image_size} is out of range; allowed is 4 to 512, or 0 for the native size"
-        )
+        raise UserError(f"--image_size={settings.image_size} is out of range; allowed is 0 or 4 to 512")
     drawn = LOADERS[settings.benchmark](settings)
     train, test = drawn.train, drawn.test
     if settings.validation:
-        held_out = _stratified(drawn.strata, settings.validation, np.random.default_rng((settings.seed, 1)))
-        train, test = _where(train, ~held_out[train.image]), _where(train, held_out[train.image])
+        rng = np.random.default_rng((settings.seed, 1))
+        train, test = _hold_out(train, drawn.strata, settings.validation, rng)
     return Benchmark(
         name=settings.benchmark,
         tasks=drawn.tasks,
@@ -133,42 +133,40 @@ def load(settings) -> Benchmark:
 
 
 class _Drawn(typing.NamedTuple):
-    """A benchmark as its loader draws it, from images of which not all need be used.
-
-    `strata` is the class of each of the training images in the data set they are from.
-    """
+    """A benchmark as its loader draws it, from images of which not all need be used."""
 
     tasks: tuple[str, ...]
     classes: tuple[tuple[str, ...], ...]
     train: Examples
     test: Examples
-    strata: np.ndarray
+    strata: np.ndarray  # of each of train.images: its class in the data set it is from
 
 
 def _digits_mtl(settings):
     import sklearn.datasets
 
-    digits = sklearn.datasets.load_digits()
+    source = sklearn.datasets.load_digits()
     # The values are whole numbers from 0 to 16.
-    images = (15 * digits.images[..., None]).astype(np.uint8)
-    held_out = _stratified(digits.target, 0.2, np.random.default_rng((settings.seed, 0)))
+    images = (15 * source.images[..., None]).astype(np.uint8)
+    held_out = _stratified(source.target, 0.2, np.random.default_rng((settings.seed, 0)))
     train, test = (
-        _one_vs_all(images[part], digits.target[part], [np.arange(part.sum())] * DIGITS)
+        _one_vs_all(images, source.target, [np.flatnonzero(part)] * len(DIGIT_TASKS))
         for part in (~held_out, held_out)
     )
-    return _Drawn(*_digit_names(), train, test, strata=digits.target[~held_out])
+    return _Drawn(DIGIT_TASKS, DIGIT_CLASSES, train, test, strata=source.target)
 
 
 def _mnist_mtl(settings):
     _, train, test = _tfds_splits("mnist", _data_dir(settings))
     rng = np.random.default_rng((settings.seed, 0))
-    of_digit = [np.flatnonzero(train["label"] == digit) for digit in range(DIGITS)]
+    of_digit = [np.flatnonzero(train["label"] == digit) for digit in range(10)]
     train_rows = [
-        np.concatenate([rng.choice(rows, 1000, replace=False) for rows in of_digit]) for _ in range(DIGITS)
+        np.concatenate([rng.choice(rows, 1000, replace=False) for rows in of_digit]) for _ in DIGIT_TASKS
     ]
-    test_rows = [rng.choice(len(test["label"]), 200, replace=False) for _ in range(DIGITS)]
+    test_rows = [rng.choice(len(test["label"]), 200, replace=False) for _ in DIGIT_TASKS]
     return _Drawn(
-        *_digit_names(),
+        DIGIT_TASKS,
+        DIGIT_CLASSES,
         train=_one_vs_all(train["image"], train["label"], train_rows),
         test=_one_vs_all(test["image"], test["label"], test_rows),
         strata=train["label"],
@@ -176,36 +174,34 @@ def _mnist_mtl(settings):
 
 
 def _cifar_mtl(settings):
-    features, *splits = _tfds_splits("cifar100", _data_dir(settings))
+    features, train, test = _tfds_splits("cifar100", _data_dir(settings))
     fine, coarse = features["label"].names, features["coarse_label"].names
     # The fine labels of a coarse one are not consecutive, so look which occur with it.
-    members = [
-        np.unique(splits[0]["label"][splits[0]["coarse_label"] == task]) for task in range(len(coarse))
-    ]
-    place = {label: i for labels in members for i, label in enumerate(labels)}
-    train, test = (
-        Examples(
-            image=np.arange(len(split["label"])),
-            task=split["coarse_label"],
-            label=np.array([place[label] for label in split["label"]]),
-            images=split["image"],
-        )
-        for split in splits
-    )
+    members = [np.unique(train["label"][train["coarse_label"] == task]) for task in range(len(coarse))]
+    place = np.zeros(len(fine), np.int32)
+    for labels in members:
+        place[labels] = np.arange(len(labels))
+
+    def examples(split):
+        image = np.arange(len(split["label"]))
+        return Examples(image, split["coarse_label"], place[split["label"]], split["image"])
+
     classes = tuple(tuple(fine[label] for label in labels) for labels in members)
-    return _Drawn(tuple(coarse), classes, train, test, strata=splits[0]["label"])
+    return _Drawn(tuple(coarse), classes, examples(train), examples(test), strata=train["label"])
 
 
 def _min_mtl(settings):
-    jpegs = _mini_imagenet_jpegs(settings)
-    rng = np.random.default_rng((settings.seed, 0))
     wanted, held_out = MIN_PER_CLASS[settings.examples_per]
-    shuffled = [of_class[rng.permutation(len(of_class))] for of_class in jpegs.values()]
+    # Per label one takes what is there, but something to learn from and something to validate on.
+    needed = held_out + (wanted if settings.examples_per == "task" else 2)
+    jpegs = _mini_imagenet(_data_dir(settings), needed)
+    rng = np.random.default_rng((settings.seed, 0))
+    shuffled = [rng.permutation(of_class) for of_class in jpegs.values()]
     train = _by_class([of_class[held_out : held_out + wanted] for of_class in shuffled])
     test = _by_class([of_class[:held_out] for of_class in shuffled])
-    names = tuple(jpegs)
-    classes = tuple(names[i : i + MIN_LABELS] for i in range(0, len(names), MIN_LABELS))
-    tasks = tuple(f"{wnids[0]}..{wnids[-1]}" for wnids in classes)
+    wnids = tuple(jpegs)
+    classes = tuple(wnids[i : i + MIN_LABELS] for i in range(0, len(wnids), MIN_LABELS))
+    tasks = tuple(f"{of_task[0]}..{of_task[-1]}" for of_task in classes)
     return _Drawn(tasks, classes, train, test, strata=train.task * MIN_LABELS + train.label)
 
 
@@ -217,15 +213,10 @@ LOADERS = {
 }
 
 
-def _digit_names():
-    tasks = tuple(f"digit {digit}" for digit in range(DIGITS))
-    return tasks, tuple((f"other than {digit}", f"{digit}") for digit in range(DIGITS))
-
-
 def _one_vs_all(images, digits, rows_per_task):
     """Task k asks of the images in rows_per_task[k] whether they show the digit k."""
     image = np.concatenate(rows_per_task)
-    task = np.repeat(np.arange(DIGITS), [len(rows) for rows in rows_per_task])
+    task = np.repeat(np.arange(len(rows_per_task)), [len(rows) for rows in rows_per_task])
     return Examples(image, task, digits[image] == task, images)
 
 
@@ -247,8 +238,14 @@ def _stratified(strata, fraction, rng):
     return marked
 
 
-def _where(examples, keep):
-    return Examples(examples.image[keep], examples.task[keep], examples.label[keep], examples.images)
+def _hold_out(examples, strata, fraction, rng):
+    """Parts the examples by image, so that no image is on both sides: what stays, what is held out."""
+    used = np.unique(examples.image)
+    held_out = np.isin(examples.image, used[_stratified(strata[used], fraction, rng)])
+    return [
+        Examples(examples.image[part], examples.task[part], examples.label[part], examples.images)
+        for part in (~held_out, held_out)
+    ]
 
 
 def _packed(examples, size):
@@ -257,9 +254,8 @@ def _packed(examples, size):
     images = examples.images if len(used) == len(examples.images) else examples.images[used]
     if size:
         images = np.concatenate([preprocessing.resize(chunk, size).numpy() for chunk in _chunks(images)])
-    return Examples(
-        image.astype(np.int32), examples.task.astype(np.int32), examples.label.astype(np.int32), images
-    )
+    columns = (column.astype(np.int32) for column in (image, examples.task, examples.label))
+    return Examples(*columns, images)
 
 
 def _chunks(images, size=1024):
@@ -279,7 +275,7 @@ def _tfds_splits(name, data_dir):
     unreadable = f"{name} in {folder} cannot be read", "delete that folder to have it downloaded again"
     with _explained(*unreadable):
         builder = tfds.builder(name, data_dir=data_dir)
-    if not builder.is_prepared():
+    if not builder.data_path.exists():
         _download(builder, data_dir)
     with _explained(*unreadable):
         splits = tfds.as_numpy(builder.as_dataset(split=["train", "test"], batch_size=-1))
@@ -289,60 +285,36 @@ def _tfds_splits(name, data_dir):
 def _download(builder, data_dir):
     import requests
 
-    call = f"tfds.load('{builder.name}', data_dir='{data_dir}')"
+    name = builder.name
+    call = f"import tensorflow_datasets as tfds; tfds.load('{name}', data_dir='{data_dir}')"
     with _explained(
-        f"{builder.name} is not in {builder.data_dir} and cannot be downloaded",
-        f'run where there is a network: python -c "import tensorflow_datasets as tfds; {call}"',
+        f"{name} is not in {builder.data_dir} and cannot be downloaded",
+        f'run where there is a network: python -c "{call}"',
     ):
-        _tell(f"downloading {builder.name} to {builder.data_dir}")
+        _tell(f"downloading {name} to {builder.data_dir}")
         # TFDS retries for minutes before it says that there is no network.
-        requests.head(HOSTS[builder.name], timeout=10)
+        requests.head(HOSTS[name], timeout=10)
         _prepare(builder)
 
 
-def _mini_imagenet_jpegs(settings):
-    """JPEG bytes `[n]` of the first fifty classes, by wnid and in the order of the files' names."""
-    import tensorflow_datasets as tfds
-
+def _mini_imagenet(data_dir, needed):
+    """JPEG bytes (object `[n]`) of the first fifty classes by wnid, of which each has the needed number."""
     from lrn_tf import mini_imagenet
 
-    data_dir = _data_dir(settings)
     folder = mini_imagenet.manual_folder(data_dir)
-    with _explained(f"Mini-ImageNet in {folder} cannot be read", "make the files readable"):
-        files = mini_imagenet.list_images(folder)
-        _check_counts(files, folder, settings.examples_per)
-        config = mini_imagenet.MiniImagenetConfig.of(files)
-    built = os.path.join(data_dir, mini_imagenet.MiniImagenet.name, config.name)
+    built = os.path.join(data_dir, mini_imagenet.MiniImagenet.name)
     with _explained(
-        f"Mini-ImageNet as built in {built} cannot be used", "delete that folder to rebuild it"
+        f"Mini-ImageNet in {folder}, or what was built of it in {built}, cannot be read",
+        "make its files readable, or delete the latter to have it rebuilt",
     ):
-        builder = mini_imagenet.MiniImagenet(data_dir=data_dir, config=config)
-        if not builder.is_prepared():
-            _tell(f"building Mini-ImageNet from {folder} in {built}")
+        files = mini_imagenet.list_images(folder)
+        mini_imagenet.check_counts(folder, files, MIN_TASKS * MIN_LABELS, needed)
+        builder = mini_imagenet.MiniImagenet(data_dir=data_dir, config=mini_imagenet.config_of(files))
+        if not builder.data_path.exists():
+            _tell(f"building Mini-ImageNet in {built} from {folder}")
             mini_imagenet.check_images(files)
             _prepare(builder)
-        undecoded = {"image": tfds.decode.SkipDecoding()}
-        data = tfds.as_numpy(builder.as_dataset(split="train", decoders=undecoded, batch_size=-1))
-    order = np.argsort(data["file"])
-    jpegs, labels = data["image"][order], data["label"][order]
-    return {wnid: jpegs[labels == i] for i, wnid in enumerate(config.wnids[: MIN_TASKS * MIN_LABELS])}
-
-
-def _check_counts(files, folder, examples_per):
-    needed = MIN_TASKS * MIN_LABELS
-    if len(files) < needed:
-        raise UserError(
-            f"min_mtl needs {needed} classes of Mini-ImageNet and {folder} holds {len(files)}; put a folder per"
-            f" class there, {folder}/<wnid>/*.jpg with images of 84x84 pixels; {OFFLINE}"
-        )
-    train, test = MIN_PER_CLASS[examples_per]
-    images = train + test if examples_per == "task" else test + 1
-    for wnid, paths in list(files.items())[:needed]:
-        if len(paths) < images:
-            raise UserError(
-                f"class {wnid} in {folder} has {len(paths)} images and --examples_per={examples_per}"
-                f" needs {images}; add more"
-            )
+        return dict(itertools.islice(mini_imagenet.read_jpegs(builder), MIN_TASKS * MIN_LABELS))
 
 
 def _prepare(builder):
@@ -350,7 +322,7 @@ def _prepare(builder):
         builder.download_and_prepare()
     except OSError:
         # Of several processes that build at once, only the first can move the result to its place.
-        if not builder.is_prepared():
+        if not builder.data_path.exists():
             raise
 
 

@@ -53,7 +53,7 @@ class LRN:
         self.router_adam = GroupedAdam([self.router_weights])
         self.coefficients = ppo.Coefficients(entropy=settings.entropy)
         # The router's shapes are static, so XLA can fuse it; the groups of the modules are not.
-        self._route = tf.function(self._route, jit_compile=True, autograph=False)
+        self.route = tf.function(self._route, jit_compile=True, autograph=False)
         self._ppo_gradients = tf.function(self._ppo_gradients, jit_compile=True, autograph=False)
 
     @property
@@ -73,7 +73,7 @@ class LRN:
             images: float32 `[B, H, W, c]`, standardised; B static.
             tasks: int32 `[B]`.
         """
-        episodes = self._route(images, tasks, None)
+        episodes = self.route(images, tasks, None)
         logits, _ = self.modules(images, episodes.actions)
         return Prediction(logits, episodes.actions, tf.reduce_sum(episodes.log_probs, axis=1))
 
@@ -90,15 +90,18 @@ class LRN:
         Returns:
             a scalar for each of `metrics`.
         """
-        episodes = self._route(images, tasks, seed)
-        ce, logits, chosen = self._train_modules(images, labels, episodes.actions, learning_rate)
+        episodes = self.route(images, tasks, seed)
+        ce, logits, chosen, gradients = self.module_gradients(images, labels, episodes.actions)
+        with tf.device("CPU:0"):
+            used = chosen > 0
+        self.module_adam.apply(gradients, used, learning_rate)
 
         bonus = reward.module_bonus(chosen, self.settings.bonus)
         rewards = reward.rewards(ce, episodes.actions, episodes.open, bonus, self.settings.reward)
         values = ppo.known_values(rewards, episodes.values, episodes.open, self.coefficients.gamma)
         advantage = ppo.advantages(rewards, values, self.coefficients.gamma, self.coefficients.gae_lambda)
         returns = advantage + values
-        statistics = self._train_router(images, tasks, episodes, advantage, returns, seed, learning_rate)
+        statistics = self.train_router(images, tasks, episodes, advantage, returns, seed, learning_rate)
 
         right = tf.equal(tf.argmax(logits, axis=1, output_type=tf.int32), labels)
         return {
@@ -114,19 +117,21 @@ class LRN:
     def _route(self, images, tasks, seed):
         return route(self.router, self.process, images, tasks, seed)
 
-    def _train_modules(self, images, labels, paths, learning_rate):
-        """One gradient step on the modules that the batch used."""
+    def module_gradients(self, images, labels, paths):
+        """The cross-entropy of each example's network, and the gradients of its mean.
+
+        Returns:
+            ce `[B]`, logits `[B, C]`, the int32 `[N]` counts of `Modules.call`, and the gradients of each
+            module's weights; zero where no example chose it.
+        """
         with tf.GradientTape() as tape:
             logits, chosen = self.modules(images, paths)
             ce = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)  # (B,)
             loss = tf.reduce_mean(ce)
         gradients = tape.gradient(loss, self.module_adam.groups, unconnected_gradients="zero")
-        with tf.device("CPU:0"):
-            used = chosen > 0
-        self.module_adam.apply(gradients, used, learning_rate)
-        return ce, logits, chosen
+        return ce, logits, chosen, gradients
 
-    def _train_router(self, images, tasks, episodes, advantage, returns, seed, learning_rate):
+    def train_router(self, images, tasks, episodes, advantage, returns, seed, learning_rate):
         """PPO's passes over minibatches of episodes; the mean of their statistics."""
         batch, size = images.shape[0], self.settings.minibatch_size
         totals = []

@@ -1,13 +1,15 @@
 """Trains a network: `python -m lrn_tf.main --benchmark=min_mtl --dup=10`."""
 
 import dataclasses
-import os
 import sys
+from collections.abc import Callable
 
 from absl import app, flags
 
 from lrn_tf.errors import UserError
+from lrn_tf.quiet import start_tensorflow
 from lrn_tf.settings import PRESETS, Settings, resolve
+from lrn_tf.workdir import Workdir
 
 
 def define_flags() -> None:
@@ -40,30 +42,35 @@ def settings_from_flags() -> Settings:
     return resolve({name: value for name, value in values.items() if value is not None})
 
 
+def prepare(settings: Settings) -> str:
+    """Starts TensorFlow as the settings want it; returns the device's name."""
+    # Here and not on import: TensorFlow takes seconds that a mistyped flag need not cost.
+    device = start_tensorflow()
+    import keras
+
+    keras.utils.set_random_seed(settings.seed)
+    keras.config.set_dtype_policy("mixed_bfloat16" if settings.dtype == "bfloat16" else "float32")
+    return device
+
+
 def train(settings: Settings) -> None:
     """Trains what the settings ask for.
 
     Raises:
         UserError: with one line for the user.
     """
-    # Here and not above: importing TensorFlow takes seconds that a mistyped flag need not cost.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import keras
-
+    workdir = Workdir(settings)
+    workdir.check()
+    device = prepare(settings)
     from lrn_tf import benchmarks
     from lrn_tf.build import build, describe
     from lrn_tf.trainer import Trainer
-    from lrn_tf.workdir import Workdir
 
-    workdir = Workdir(settings)
-    workdir.check()
-    keras.utils.set_random_seed(settings.seed)
-    keras.config.set_dtype_policy("mixed_bfloat16" if settings.dtype == "bfloat16" else "float32")
     benchmark = benchmarks.load(settings)
     describe(benchmark, settings)
-    method = build(benchmark, settings)
+    print(f"device: {device}", file=sys.stderr)
     workdir.create()
-    Trainer(method, benchmark, settings, workdir).run()
+    Trainer(build(benchmark, settings), benchmark, settings, workdir).run()
 
 
 def main(argv: list[str]) -> int:
@@ -73,8 +80,8 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def console() -> None:
-    """Entry point of `lrn-tf`: bad input gets one line on stderr and exit code 2."""
+def run(main: Callable[[list[str]], int | None]) -> None:
+    """Runs a program with one flag per setting: bad input gets one line on stderr and exit code 2."""
     define_flags()
     try:
         app.run(main, flags_parser=_parse)
@@ -84,6 +91,11 @@ def console() -> None:
     except KeyboardInterrupt:
         print("\nstopped; the same command continues from the last checkpoint", file=sys.stderr)
         sys.exit(130)
+
+
+def console() -> None:
+    """Entry point of `lrn-tf`."""
+    run(main)
 
 
 def _parse(argv):

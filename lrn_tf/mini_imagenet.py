@@ -1,9 +1,10 @@
-"""Mini-ImageNet (Vinyals et al. 2016) as a TensorFlow dataset, built from a folder of JPEG files per class."""
+"""Mini-ImageNet (Vinyals et al. 2016) as a TensorFlow dataset, built from folders of JPEG files."""
 
 import concurrent.futures
 import dataclasses
 import hashlib
 import pathlib
+from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -27,6 +28,26 @@ def list_images(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
     }
 
 
+def check_counts(folder: pathlib.Path, files: dict, classes: int, images: int) -> None:
+    """Checks what `list_images` found in `folder`.
+
+    Raises:
+        UserError: there are fewer classes, or in one of the first `classes` fewer images, than asked for.
+    """
+    if len(files) < classes:
+        raise UserError(
+            f"{folder} holds {len(files)} classes of Mini-ImageNet and {classes} are needed; put one folder"
+            f" per class there, <wnid>/*.jpg with images of {SIDE}x{SIDE} pixels, or use"
+            " --benchmark=digits_mtl, which works offline"
+        )
+    for wnid, paths in list(files.items())[:classes]:
+        if len(paths) < images:
+            raise UserError(
+                f"class {wnid} in {folder} has {len(paths)} images and {images} of each class are needed;"
+                " add the missing ones"
+            )
+
+
 def check_images(files: dict[str, list[pathlib.Path]]) -> None:
     """Decodes every image once.
 
@@ -38,47 +59,35 @@ def check_images(files: dict[str, list[pathlib.Path]]) -> None:
             pass
 
 
-def decode(jpegs: np.ndarray) -> np.ndarray:
-    """Decodes JPEG images `[n]` of 84x84 pixels, given as bytes, to uint8 `[n, 84, 84, 3]`."""
-    images = np.empty((len(jpegs), SIDE, SIDE, 3), np.uint8)
-
-    def decode_row(row):
-        images[row] = _decode_jpeg(jpegs[row])
-
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        for _ in pool.map(decode_row, range(len(jpegs))):
-            pass
-    return images
-
-
 @dataclasses.dataclass(eq=False)
 class MiniImagenetConfig(tfds.core.BuilderConfig):
-    """One state of the class folders; a changed folder is another config, so no stale copy is ever read."""
+    """Which classes there are; the name stands for one state of their folders."""
 
     wnids: tuple[str, ...] = ()
 
-    @classmethod
-    def of(cls, files: dict[str, list[pathlib.Path]]) -> "MiniImagenetConfig":
-        """The config that is named after the name, size and modification time of every file."""
-        state = hashlib.sha256()
-        for wnid, paths in files.items():
-            for path in paths:
-                status = path.stat()
-                state.update(f"{wnid}/{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
-        return cls(name=state.hexdigest()[:16], wnids=tuple(files))
+
+def config_of(files: dict[str, list[pathlib.Path]]) -> MiniImagenetConfig:
+    """The config of these files, named after the name, size and modification time of each.
+
+    So changed folders are another config, and what was built of their earlier state is never read.
+    """
+    state = hashlib.sha256()
+    for wnid, paths in files.items():
+        for path in paths:
+            status = path.stat()
+            state.update(f"{wnid}/{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return MiniImagenetConfig(name=state.hexdigest()[:16], wnids=tuple(files))
 
 
 class MiniImagenet(tfds.core.GeneratorBasedBuilder):
     """All images of the class folders in one split, "train"; JPEG bytes are stored as they are.
 
-    Takes a `MiniImagenetConfig` of these folders: `MiniImagenet(data_dir=..., config=...)`. What was
-    built of an earlier state of the folders stays on disk, beside the new config, until it is deleted.
+    Needs a config: `MiniImagenet(data_dir=..., config=config_of(files))`. What was built of an earlier
+    state of the folders stays on disk, beside the new one, until it is deleted.
     """
 
     VERSION = tfds.core.Version("1.0.0")
-    MANUAL_DOWNLOAD_INSTRUCTIONS = (
-        "Put one folder per class into manual_dir: mini_imagenet/<wnid>/*.jpg, 84x84."
-    )
+    MANUAL_DOWNLOAD_INSTRUCTIONS = "Put a folder of images per class there: mini_imagenet/<wnid>/*.jpg"
 
     def _info(self):
         return tfds.core.DatasetInfo(
@@ -102,6 +111,25 @@ class MiniImagenet(tfds.core.GeneratorBasedBuilder):
             for path in paths:
                 file = f"{wnid}/{path.name}"
                 yield file, {"image": path, "label": wnid, "file": file}
+
+
+def read_jpegs(builder: MiniImagenet) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields every class's wnid and images: JPEG bytes, object `[n]`, in the order of the files' names."""
+    undecoded = {"image": tfds.decode.SkipDecoding()}
+    data = tfds.as_numpy(builder.as_dataset(split="train", decoders=undecoded, batch_size=-1))
+    order = np.argsort(data["file"])
+    jpegs, labels = data["image"][order], data["label"][order]
+    for label, wnid in enumerate(builder.builder_config.wnids):
+        yield wnid, jpegs[labels == label]
+
+
+def decode(jpegs: np.ndarray) -> np.ndarray:
+    """Decodes JPEG bytes, object `[n]`, to images, uint8 `[n, 84, 84, 3]`."""
+    images = np.empty((len(jpegs), SIDE, SIDE, 3), np.uint8)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        for row, image in enumerate(pool.map(_decode_jpeg, jpegs)):
+            images[row] = image
+    return images
 
 
 def _check_image(path):

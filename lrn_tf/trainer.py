@@ -4,7 +4,6 @@ import statistics
 import sys
 import time
 
-import numpy as np
 import tensorflow as tf
 import tqdm
 

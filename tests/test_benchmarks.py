@@ -1,0 +1,466 @@
+"""The benchmarks against their sources, and every way in which data may be missing or broken."""
+
+import collections
+import functools
+import os
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+import sklearn.datasets
+import tensorflow as tf
+
+from lrn_tf import benchmarks, mini_imagenet, settings
+from lrn_tf.errors import UserError
+
+DATA = pathlib.Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+FOLDERS = mini_imagenet.manual_folder(DATA)
+
+needs_mnist = pytest.mark.skipif(not (DATA / "mnist").is_dir(), reason=f"no mnist in {DATA}")
+needs_cifar = pytest.mark.skipif(not (DATA / "cifar100").is_dir(), reason=f"no cifar100 in {DATA}")
+needs_mini = pytest.mark.skipif(not FOLDERS.is_dir(), reason=f"no {FOLDERS}")
+REAL = [
+    "digits_mtl",
+    pytest.param("mnist_mtl", marks=needs_mnist),
+    pytest.param("cifar_mtl", marks=needs_cifar),
+    pytest.param("min_mtl", marks=needs_mini),
+]
+
+# The coarse label of each of CIFAR-100's fine labels, as its authors publish it.
+COARSE = np.array(
+    [4, 1, 14, 8, 0, 6, 7, 7, 18, 3, 3, 14, 9, 18, 7, 11, 3, 9, 7, 11, 6, 11, 5, 10, 7]
+    + [6, 13, 15, 3, 15, 0, 11, 1, 10, 12, 14, 16, 9, 11, 5, 5, 19, 8, 8, 15, 13, 14, 17, 18, 10]
+    + [16, 4, 17, 4, 2, 0, 17, 4, 18, 17, 10, 3, 2, 12, 12, 16, 12, 1, 9, 19, 2, 10, 0, 1, 16]
+    + [12, 9, 13, 15, 13, 16, 19, 2, 4, 6, 19, 5, 5, 8, 19, 18, 1, 2, 15, 6, 0, 17, 8, 14, 13]
+)
+
+
+def load(benchmark, **given):
+    return benchmarks.load(settings.resolve({"benchmark": benchmark, **given}))
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    return functools.cache(load)
+
+
+@functools.cache
+def tfds_source(name, split):
+    """Labels by the bytes of the image; a few images of CIFAR-100 occur twice, with two labels."""
+    import tensorflow_datasets as tfds
+
+    labels = collections.defaultdict(set)
+    data = tfds.as_numpy(tfds.load(name, split=split, data_dir=DATA, batch_size=-1))
+    for image, label in zip(data["image"], data["label"], strict=True):
+        labels[image.tobytes()].add(label)
+    return labels
+
+
+def keys(examples):
+    """The bytes of each example's image."""
+    of_image = [image.tobytes() for image in examples.images]
+    return [of_image[row] for row in examples.image]
+
+
+def counts(examples):
+    """How often each (task, label) occurs."""
+    return collections.Counter(zip(examples.task.tolist(), examples.label.tolist(), strict=True))
+
+
+def expected_counts(tasks, labels, count):
+    return {(task, label): count for task in range(tasks) for label in range(labels)}
+
+
+def contents(benchmark):
+    """All that the seed decides."""
+    return [
+        np.ascontiguousarray(array).tobytes()
+        for part in (benchmark.train, benchmark.test)
+        for array in (part.image, part.task, part.label, part.images)
+    ]
+
+
+# What every benchmark promises.
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_examples_are_well_formed(loaded, name):
+    benchmark = loaded(name)
+    assert benchmark.name == name
+    assert len(benchmark.classes) == benchmark.num_tasks
+    assert {len(classes) for classes in benchmark.classes} == {benchmark.num_classes}
+    for part in (benchmark.train, benchmark.test):
+        assert part.image.dtype == part.task.dtype == part.label.dtype == np.int32
+        assert part.image.shape == part.task.shape == part.label.shape == (len(part),)
+        assert part.images.dtype == np.uint8
+        assert part.images.shape[1:] == benchmark.image_shape
+        # Every image is used, and no task has one twice.
+        assert set(part.image.tolist()) == set(range(len(part.images)))
+        assert len(set(zip(part.image.tolist(), part.task.tolist(), strict=True))) == len(part)
+
+
+# CIFAR-MTL takes all images, so that a seed has nothing to choose there.
+@pytest.mark.parametrize("name", [name for name in REAL if "cifar_mtl" not in getattr(name, "values", ())])
+def test_the_seed_decides(loaded, name):
+    first = contents(loaded(name))
+    assert contents(load(name)) == first
+    assert contents(load(name, seed=1)) != first
+
+
+def test_the_seed_decides_what_is_held_out(loaded):
+    first = contents(loaded("digits_mtl", validation=0.1))
+    assert contents(load("digits_mtl", validation=0.1)) == first
+    assert contents(load("digits_mtl", validation=0.1, seed=1)) != first
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_validation_holds_out_training_images(loaded, name):
+    whole, split = loaded(name).train, loaded(name, validation=0.1)
+
+    def examples(part):
+        return collections.Counter(zip(keys(part), part.task.tolist(), part.label.tolist(), strict=True))
+
+    # A partition of the training examples. Counted, as CIFAR-100 holds some of its images twice.
+    assert examples(split.train) + examples(split.test) == examples(whole)
+    if name != "cifar_mtl":
+        assert not set(keys(split.train)) & set(keys(split.test))
+    # Exact by image; how many examples an image has in MNIST-MTL is chance.
+    off = {"rel": 0.25} if name == "mnist_mtl" else {"abs": 0.5 * (len(whole) / len(whole.images))}
+    held_out = counts(split.test)
+    for kind, count in counts(whole).items():
+        assert held_out[kind] == pytest.approx(0.1 * count, **off)
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_mean_and_std_are_those_of_the_training_images(loaded, name):
+    benchmark = loaded(name)
+    for channel in range(benchmark.image_shape[-1]):
+        values = benchmark.train.images[..., channel]
+        assert benchmark.mean[channel] == pytest.approx(values.mean(dtype=np.float64), rel=1e-6)
+        assert benchmark.std[channel] == pytest.approx(values.std(dtype=np.float64), rel=1e-6)
+    assert benchmark.mean.dtype == benchmark.std.dtype == np.float32
+
+
+def test_std_of_a_constant_channel_is_one():
+    images = np.full((3, 4, 4, 2), 7, np.uint8)
+    images[0, 0, 0, 1] = 200
+    column = np.zeros(3, np.int32)
+    examples = benchmarks.Examples(np.arange(3, dtype=np.int32), column, column, images)
+    benchmark = benchmarks.Benchmark("none", ("task",), (("class",),), examples, examples)
+    assert benchmark.mean[0] == 7 and benchmark.std[0] == 1
+    assert benchmark.std[1] == pytest.approx(images[..., 1].std(), rel=1e-6)
+
+
+# DIGITS-MTL
+
+
+def test_digits_are_a_stratified_partition_of_the_source(loaded):
+    benchmark, source = loaded("digits_mtl"), sklearn.datasets.load_digits()
+    assert benchmark.image_shape == (8, 8, 1)
+    assert (benchmark.num_tasks, benchmark.num_classes) == (10, 2)
+    ours = np.concatenate([benchmark.train.images, benchmark.test.images])[..., 0] / 15
+    assert sorted(image.tobytes() for image in ours) == sorted(image.tobytes() for image in source.images)
+    held_out = [benchmark.test.label[benchmark.test.task == digit].sum() for digit in range(10)]
+    assert held_out == [round(0.2 * count) for count in np.bincount(source.target)]
+
+
+def test_digits_ask_of_every_image_which_digit_it_is(loaded):
+    source = sklearn.datasets.load_digits()
+    digit_of = {
+        (15 * image).astype(np.uint8).tobytes(): digit
+        for image, digit in zip(source.images, source.target, strict=True)
+    }
+    for part in (loaded("digits_mtl").train, loaded("digits_mtl").test):
+        assert len(part) == 10 * len(part.images)
+        digits = np.array([digit_of[key] for key in keys(part)])
+        np.testing.assert_array_equal(part.label, digits == part.task)
+
+
+def test_names_of_digits(loaded):
+    assert loaded("digits_mtl").tasks[3] == "digit 3"
+    assert loaded("digits_mtl").classes[3] == ("other than 3", "3")
+
+
+# MNIST-MTL
+
+
+@needs_mnist
+def test_mnist_trains_on_a_thousand_of_every_digit_per_task(loaded):
+    train, source = loaded("mnist_mtl").train, tfds_source("mnist", "train")
+    (digits,) = np.array([list(source[key]) for key in keys(train)]).T
+    assert collections.Counter(zip(train.task.tolist(), digits.tolist(), strict=True)) == expected_counts(
+        10, 10, 1000
+    )
+    np.testing.assert_array_equal(train.label, digits == train.task)
+
+
+@needs_mnist
+def test_mnist_is_tested_on_random_test_images(loaded):
+    test, source = loaded("mnist_mtl").test, tfds_source("mnist", "test")
+    # Being of the test split makes them no training images: MNIST has no image twice.
+    (digits,) = np.array([list(source[key]) for key in keys(test)]).T
+    np.testing.assert_array_equal(test.label, digits == test.task)
+    assert np.bincount(test.task).tolist() == [200] * 10
+    positive = [test.label[test.task == task].sum() for task in range(10)]
+    # Of 2,000 examples 200 are expected to be positive, give or take 13; nothing makes it 20 per task.
+    assert 140 < sum(positive) < 260
+    assert len(set(positive)) > 1
+
+
+# CIFAR-MTL
+
+
+@needs_cifar
+def test_cifar_labels_are_ranks_among_the_fine_labels_of_a_coarse_one(loaded):
+    benchmark = loaded("cifar_mtl")
+    assert counts(benchmark.train) == expected_counts(20, 5, 500)
+    assert counts(benchmark.test) == expected_counts(20, 5, 100)
+    fine = np.array([np.flatnonzero(COARSE == coarse) for coarse in range(20)])
+    for part, split in ((benchmark.train, "train"), (benchmark.test, "test")):
+        labels = fine[part.task, part.label]
+        source = tfds_source("cifar100", split)
+        assert all(label in source[key] for label, key in zip(labels, keys(part), strict=True))
+        # All images of this split and none of the other; by bytes, 10 are in both.
+        assert set(keys(part)) == set(source)
+
+
+@needs_cifar
+def test_cifar_names_are_those_of_tfds(loaded):
+    import tensorflow_datasets as tfds
+
+    features = tfds.builder("cifar100", data_dir=DATA).info.features
+    benchmark = loaded("cifar_mtl")
+    assert list(benchmark.tasks) == features["coarse_label"].names
+    assert benchmark.classes[7][2] == features["label"].names[np.flatnonzero(COARSE == 7)[2]]
+
+
+# MIN-MTL
+
+
+def files_by_content(wnids):
+    """Which classes' files decode to an image: wnid by the image's bytes, a file an entry."""
+    decoded = collections.defaultdict(list)
+    for wnid in wnids:
+        for path in (FOLDERS / wnid).iterdir():
+            decoded[tf.io.decode_jpeg(path.read_bytes(), channels=3).numpy().tobytes()].append(wnid)
+    return decoded
+
+
+@needs_mini
+def test_min_takes_the_first_fifty_classes_in_fives(loaded):
+    benchmark = loaded("min_mtl")
+    wnids = sorted(os.listdir(FOLDERS))[:50]
+    assert [wnid for classes in benchmark.classes for wnid in classes] == wnids
+    assert counts(benchmark.train) == expected_counts(10, 5, 160)
+    assert counts(benchmark.test) == expected_counts(10, 5, 10)
+
+
+@needs_mini
+def test_min_images_show_their_class_and_are_used_once(loaded):
+    benchmark = loaded("min_mtl")
+    used = collections.Counter()
+    for task in (0, 9):
+        files = files_by_content(benchmark.classes[task])
+        for part in (benchmark.train, benchmark.test):
+            for key, of_task, label in zip(keys(part), part.task, part.label, strict=True):
+                if of_task == task:
+                    assert benchmark.classes[task][label] in files[key]
+                    used[key] += 1
+        # By file and not by bytes: one of Mini-ImageNet's images is in it twice.
+        assert all(used[key] <= len(wnids) for key, wnids in files.items())
+    assert used.total() == 2 * 850
+
+
+# Sizes
+
+
+@pytest.mark.parametrize("size", [4, 16])
+def test_image_size_resizes_the_same_images(loaded, size):
+    native, resized = loaded("digits_mtl"), load("digits_mtl", image_size=size)
+    assert resized.image_shape == (size, size, 1)
+    expected = tf.image.resize(native.train.images, (size, size), antialias=True)
+    assert resized.train.images.dtype == np.uint8
+    np.testing.assert_array_less(np.abs(resized.train.images - expected), 0.501)
+    np.testing.assert_array_equal(resized.train.image, native.train.image)
+
+
+@pytest.mark.parametrize("size", [1, 3, 513])
+def test_silly_image_sizes_are_refused(size):
+    with pytest.raises(UserError, match=f"--image_size={size} .* 4 to 512"):
+        load("digits_mtl", image_size=size)
+
+
+# Missing and broken data
+
+
+def refused(benchmark, **given):
+    """The one line with which loading is refused."""
+    with pytest.raises(UserError) as error:
+        load(benchmark, **given)
+    message = str(error.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("name, benchmark", [("mnist", "mnist_mtl"), ("cifar100", "cifar_mtl")])
+def test_missing_data_without_a_network(tmp_path, monkeypatch, capsys, name, benchmark):
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    message = refused(benchmark, data_dir=str(tmp_path))
+    assert f"{name} is not in {tmp_path}/{name}" in message
+    assert f"tfds.load('{name}', data_dir='{tmp_path}')" in message
+    assert "--benchmark=digits_mtl works offline" in message
+    output = capsys.readouterr()
+    assert output.out == "" and len(output.err.splitlines()) == 1 and "downloading" in output.err
+
+
+def damage(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+@needs_mnist
+@pytest.mark.parametrize(
+    "pattern, hurt",
+    [
+        ("mnist-train*", damage),
+        ("mnist-test*", truncate),
+        ("dataset_info.json", lambda path: path.write_text("{")),
+        ("dataset_info.json", pathlib.Path.unlink),
+    ],
+)
+def test_corrupt_data(tmp_path, pattern, hurt):
+    shutil.copytree(DATA / "mnist", tmp_path / "mnist")
+    (path,) = tmp_path.rglob(pattern)
+    hurt(path)
+    message = refused("mnist_mtl", data_dir=str(tmp_path))
+    assert f"mnist in {tmp_path}/mnist cannot be read" in message and "delete that folder" in message
+
+
+WNIDS = [f"n{number:08d}" for number in range(50)]
+IMAGES = 52
+
+
+def jpeg(value, size=84):
+    return tf.io.encode_jpeg(np.full((size, size, 3), value, np.uint8)).numpy()
+
+
+@pytest.fixture
+def fake(tmp_path):
+    """Class folders, each of just enough images for --examples_per=label, all of one grey per class."""
+    for number, wnid in enumerate(WNIDS):
+        folder = mini_imagenet.manual_folder(tmp_path) / wnid
+        folder.mkdir(parents=True)
+        for image in range(IMAGES):
+            (folder / f"{image}.jpg").write_bytes(jpeg(number))
+    return mini_imagenet.manual_folder(tmp_path)
+
+
+def load_fake(fake):
+    return load("min_mtl", examples_per="label", data_dir=str(fake.parents[2]))
+
+
+def refused_fake(fake, examples_per="label"):
+    return refused("min_mtl", examples_per=examples_per, data_dir=str(fake.parents[2]))
+
+
+def test_class_folders_are_built_once_and_quietly(fake, capsys):
+    benchmark = load_fake(fake)
+    assert counts(benchmark.train) == expected_counts(10, 5, IMAGES - 50)
+    np.testing.assert_array_equal(
+        benchmark.train.images[:, 0, 0, 0], benchmark.train.task * 5 + benchmark.train.label
+    )
+    output = capsys.readouterr()
+    assert output.out == "" and len(output.err.splitlines()) == 1 and "building" in output.err
+    load_fake(fake)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_per_label_takes_at_most_800_training_images(fake):
+    for image in range(IMAGES, 860):
+        (fake / WNIDS[11] / f"{image}.jpg").write_bytes(jpeg(11))
+    benchmark = load_fake(fake)
+    assert counts(benchmark.train) == expected_counts(10, 5, IMAGES - 50) | {(2, 1): 800}
+    assert counts(benchmark.test) == expected_counts(10, 5, 50)
+
+
+def test_changed_class_folders_are_rebuilt(fake):
+    load_fake(fake)
+    for path in (fake / WNIDS[7]).iterdir():
+        path.write_bytes(jpeg(207))
+    (fake / WNIDS[8] / "more.JPEG").write_bytes(jpeg(8))
+    benchmark = load_fake(fake)
+    assert 207 in benchmark.train.images and 7 not in benchmark.train.images
+    assert counts(benchmark.train)[1, 3] == IMAGES - 50 + 1
+
+
+def test_missing_class_folders(fake, tmp_path):
+    message = refused("min_mtl", data_dir=str(tmp_path / "elsewhere"))
+    assert f"{tmp_path}/elsewhere/downloads/manual/mini_imagenet holds 0 classes" in message
+    assert "<wnid>/*.jpg" in message and "digits_mtl" in message
+    shutil.rmtree(fake / WNIDS[0])
+    assert f"{fake} holds 49 classes of Mini-ImageNet and 50 are needed" in refused_fake(fake)
+
+
+def test_too_few_images_in_a_class(fake):
+    message = refused_fake(fake, examples_per="task")
+    assert f"class {WNIDS[0]} in {fake} has {IMAGES} images and 170 of each class are needed" in message
+    (fake / WNIDS[3] / "5.jpg").unlink()
+    assert f"class {WNIDS[3]} in {fake} has 51 images and 52 " in refused_fake(fake)
+
+
+@pytest.mark.parametrize(
+    "content, problem",
+    [
+        (jpeg(1, size=80), "has 80x80 pixels"),
+        (jpeg(1)[:300], "cannot be read as a JPEG image"),
+        (b"", "cannot be read as a JPEG image"),
+        (b"no image", "cannot be read as a JPEG image"),
+    ],
+)
+def test_a_bad_image_is_named_and_leaves_nothing_behind(fake, content, problem):
+    bad = fake / WNIDS[49] / "3.jpg"
+    good = bad.read_bytes()
+    bad.write_bytes(content)
+    assert f"{bad} {problem}" in refused_fake(fake)
+    assert [path.name for path in fake.parents[2].iterdir()] == ["downloads"]
+    bad.write_bytes(good)
+    assert len(load_fake(fake).test) == 50 * 50
+
+
+def test_a_class_folder_that_is_a_file(fake):
+    shutil.rmtree(fake / WNIDS[5])
+    (fake / WNIDS[5]).write_text("")
+    assert "NotADirectoryError" in refused_fake(fake)
+
+
+def test_a_corrupt_copy_of_the_class_folders(fake):
+    load_fake(fake)
+    built = fake.parents[2] / "mini_imagenet"
+    (records,) = built.rglob("*.tfrecord*")
+    damage(records)
+    message = refused_fake(fake)
+    assert str(built) in message and "delete" in message
+    shutil.rmtree(built)
+    load_fake(fake)
+
+
+def test_two_processes_may_build_at_once(fake, monkeypatch):
+    builder = mini_imagenet.MiniImagenet
+    generate = builder._generate_examples
+
+    def while_another_builds(self, folder):
+        monkeypatch.undo()
+        load_fake(fake)
+        return generate(self, folder)
+
+    monkeypatch.setattr(builder, "_generate_examples", while_another_builds)
+    assert len(load_fake(fake).test) == 50 * 50
+    assert builder._generate_examples is generate
