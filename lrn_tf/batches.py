@@ -26,7 +26,7 @@ class DeviceExamples:
 
 
 def shuffled_rows(size: int, batch_size: int, seed: int, epoch: int) -> np.ndarray:
-    """The rows of each batch of an epoch, int32 `[steps, batch_size]`; an incomplete last one is dropped."""
+    """The rows of each batch of an epoch, int32 `[steps, batch_size]`; what fills no batch is dropped."""
     steps = size // batch_size
     order = np.random.default_rng((seed, epoch)).permutation(size)
     return order[: steps * batch_size].reshape(steps, batch_size).astype(np.int32)
