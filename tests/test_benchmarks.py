@@ -45,7 +45,6 @@ def loaded():
     return functools.cache(load)
 
 
-@functools.cache
 def tfds_source(name, split):
     """Labels by the bytes of the image; a few images of CIFAR-100 occur twice, with two labels."""
     import tensorflow_datasets as tfds
@@ -108,8 +107,10 @@ def test_the_seed_decides(loaded, name):
     assert contents(load(name, seed=1)) != first
 
 
-def test_the_seed_decides_what_is_held_out(loaded):
-    first = contents(loaded("digits_mtl", validation=0.1))
+def test_the_seed_decides_what_is_held_out(monkeypatch):
+    drawn = benchmarks.LOADERS["digits_mtl"](settings.resolve({}))
+    monkeypatch.setitem(benchmarks.LOADERS, "digits_mtl", lambda settings: drawn)
+    first = contents(load("digits_mtl", validation=0.1))
     assert contents(load("digits_mtl", validation=0.1)) == first
     assert contents(load("digits_mtl", validation=0.1, seed=1)) != first
 
@@ -207,6 +208,8 @@ def test_mnist_is_tested_on_random_test_images(loaded):
     # Of 2,000 examples 200 are expected to be positive, give or take 13; nothing makes it 20 per task.
     assert 140 < sum(positive) < 260
     assert len(set(positive)) > 1
+    # 2,000 draws of 10,000 images, each task's own.
+    assert len(test.images) > 1700
 
 
 # CIFAR-MTL
@@ -396,10 +399,10 @@ def test_changed_class_folders_are_rebuilt(fake):
     load_fake(fake)
     for path in (fake / WNIDS[7]).iterdir():
         path.write_bytes(jpeg(207))
+    replaced = load_fake(fake).train
+    assert 207 in replaced.images and 7 not in replaced.images
     (fake / WNIDS[8] / "more.JPEG").write_bytes(jpeg(8))
-    benchmark = load_fake(fake)
-    assert 207 in benchmark.train.images and 7 not in benchmark.train.images
-    assert counts(benchmark.train)[1, 3] == IMAGES - 50 + 1
+    assert counts(load_fake(fake).train)[1, 3] == IMAGES - 50 + 1
 
 
 def test_missing_class_folders(fake, tmp_path):
