@@ -24,6 +24,8 @@ setuptools.setup(
         "tensorflow-datasets==4.9.10",
         # tensorflow-datasets 4.9.10 imports it without declaring it.
         "importlib_resources",
+        # Asked for by tensorflow-datasets, and by us: is there a network?
+        "requests",
         # No longer installed by tensorflow 2.21.
         "tensorboard==2.21.0",
         "absl-py",

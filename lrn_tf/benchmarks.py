@@ -1,26 +1,17 @@
 """The multi-task benchmarks of the paper (Sec. 5.1) and Rosenbaum et al. 2017, and one of ours."""
 
-import contextlib
 import dataclasses
 import functools
-import io
-import itertools
-import os
-import sys
 import typing
 
 import numpy as np
-from absl import logging
 
+from lrn_tf import data_sets
 from lrn_tf import images as preprocessing
 from lrn_tf.errors import UserError
 
 DIGIT_TASKS = tuple(f"digit {digit}" for digit in range(10))
 DIGIT_CLASSES = tuple((f"other than {digit}", f"{digit}") for digit in range(10))
-OFFLINE = "--benchmark=digits_mtl works offline"
-
-# Where TFDS downloads a data set from.
-HOSTS = {"mnist": "https://storage.googleapis.com", "cifar100": "https://www.cs.toronto.edu"}
 
 # Mini-ImageNet's images per class: training and test. Per task means: divided among its five classes.
 MIN_TASKS = 10
@@ -157,7 +148,7 @@ def _digits_mtl(settings):
 
 
 def _mnist_mtl(settings):
-    _, train, test = _tfds_splits("mnist", _data_dir(settings))
+    _, train, test = data_sets.splits("mnist", data_sets.folder(settings.data_dir))
     rng = np.random.default_rng((settings.seed, 0))
     of_digit = [np.flatnonzero(train["label"] == digit) for digit in range(10)]
     train_rows = [
@@ -174,7 +165,7 @@ def _mnist_mtl(settings):
 
 
 def _cifar_mtl(settings):
-    features, train, test = _tfds_splits("cifar100", _data_dir(settings))
+    features, train, test = data_sets.splits("cifar100", data_sets.folder(settings.data_dir))
     fine, coarse = features["label"].names, features["coarse_label"].names
     # The fine labels of a coarse one are not consecutive, so look which occur with it.
     members = [np.unique(train["label"][train["coarse_label"] == task]) for task in range(len(coarse))]
@@ -194,7 +185,9 @@ def _min_mtl(settings):
     wanted, held_out = MIN_PER_CLASS[settings.examples_per]
     # Per label one takes what is there, but something to learn from and something to validate on.
     needed = held_out + (wanted if settings.examples_per == "task" else 2)
-    jpegs = _mini_imagenet(_data_dir(settings), needed)
+    jpegs = data_sets.mini_imagenet_jpegs(
+        data_sets.folder(settings.data_dir), MIN_TASKS * MIN_LABELS, needed
+    )
     rng = np.random.default_rng((settings.seed, 0))
     shuffled = [rng.permutation(of_class) for of_class in jpegs.values()]
     train = _by_class([of_class[held_out : held_out + wanted] for of_class in shuffled])
@@ -260,94 +253,3 @@ def _packed(examples, size):
 
 def _chunks(images, size=1024):
     return (images[start : start + size] for start in range(0, len(images), size))
-
-
-def _data_dir(settings):
-    default = os.environ.get("TFDS_DATA_DIR") or os.path.join("~", "tensorflow_datasets")
-    return os.path.expanduser(settings.data_dir or default)
-
-
-def _tfds_splits(name, data_dir):
-    """Features, training and test split (dicts of arrays) of a data set, downloaded if it is missing."""
-    import tensorflow_datasets as tfds
-
-    folder = os.path.join(data_dir, name)
-    unreadable = f"{name} in {folder} cannot be read", "delete that folder to have it downloaded again"
-    with _explained(*unreadable):
-        builder = tfds.builder(name, data_dir=data_dir)
-    if not builder.data_path.exists():
-        _download(builder, data_dir)
-    with _explained(*unreadable):
-        splits = tfds.as_numpy(builder.as_dataset(split=["train", "test"], batch_size=-1))
-        return builder.info.features, *splits
-
-
-def _download(builder, data_dir):
-    import requests
-
-    name = builder.name
-    call = f"import tensorflow_datasets as tfds; tfds.load('{name}', data_dir='{data_dir}')"
-    with _explained(
-        f"{name} is not in {builder.data_dir} and cannot be downloaded",
-        f'run where there is a network: python -c "{call}"',
-    ):
-        _tell(f"downloading {name} to {builder.data_dir}")
-        # TFDS retries for minutes before it says that there is no network.
-        requests.head(HOSTS[name], timeout=10)
-        _prepare(builder)
-
-
-def _mini_imagenet(data_dir, needed):
-    """JPEG bytes (object `[n]`) of the first fifty classes by wnid, of which each has the needed number."""
-    from lrn_tf import mini_imagenet
-
-    folder = mini_imagenet.manual_folder(data_dir)
-    built = os.path.join(data_dir, mini_imagenet.MiniImagenet.name)
-    with _explained(
-        f"Mini-ImageNet in {folder}, or what was built of it in {built}, cannot be read",
-        "make its files readable, or delete the latter to have it rebuilt",
-    ):
-        files = mini_imagenet.list_images(folder)
-        mini_imagenet.check_counts(folder, files, MIN_TASKS * MIN_LABELS, needed)
-        builder = mini_imagenet.MiniImagenet(data_dir=data_dir, config=mini_imagenet.config_of(files))
-        if not builder.data_path.exists():
-            _tell(f"building Mini-ImageNet in {built} from {folder}")
-            mini_imagenet.check_images(files)
-            _prepare(builder)
-        return dict(itertools.islice(mini_imagenet.read_jpegs(builder), MIN_TASKS * MIN_LABELS))
-
-
-def _prepare(builder):
-    try:
-        builder.download_and_prepare()
-    except OSError:
-        # Of several processes that build at once, only the first can move the result to its place.
-        if not builder.data_path.exists():
-            raise
-
-
-@contextlib.contextmanager
-def _explained(problem, remedy):
-    """Silences TFDS and raises whatever goes wrong with its data as a UserError of one line.
-
-    TFDS lets through errors of TensorFlow, requests, protobuf, json and the file system alike.
-    """
-    import tensorflow_datasets as tfds
-
-    tfds.disable_progress_bar()
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    except UserError:
-        raise
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-        raise UserError(f"{problem} ({reason}); {remedy}; {OFFLINE}") from error
-    finally:
-        logging.set_verbosity(verbosity)
-
-
-def _tell(what):
-    print(f"lrn_tf: {what}, which takes a while the first time", file=sys.stderr)
