@@ -4,6 +4,8 @@ import keras
 import keras_nlp
 import tensorflow as tf
 
+from lrn_tf import folded_decoder
+
 HEADS = 4
 INVALID = -1e8  # the logit of a candidate that is only padding
 
@@ -84,6 +86,9 @@ class Router(keras.layers.Layer):
         self.decoder = keras_nlp.layers.TransformerDecoder(2 * d_model, HEADS, name="decoder")
         self.logit = keras.layers.Dense(1, name="logit")
         self.critic = Critic(name="critic")
+        # Each row of the folded decoder weighs all N + 1 actions per head, so with many modules of
+        # little width the plain decoder is the cheaper one.
+        self.folds = HEADS * (num_modules + 1) <= 4 * d_model
 
         sequence = (None, None, d_model)
         self.image_encoder.build((None, *image))
@@ -134,12 +139,16 @@ class Router(keras.layers.Layer):
         Returns:
             float32 `[B, C]`, very negative at padding.
         """
-        decoded = self.decoder(
-            self.action_embedding(candidates),
-            states,
-            decoder_padding_mask=real,
-            use_causal_mask=False,
-        )  # (B, C, D)
+        if self.folds:
+            table = tf.cast(self.action_embedding.embeddings, self.compute_dtype)
+            decoded = folded_decoder.decode(self.decoder, table, candidates, real, states)
+        else:
+            decoded = self.decoder(
+                self.action_embedding(candidates),
+                states,
+                decoder_padding_mask=real,
+                use_causal_mask=False,
+            )  # (B, C, D)
         logits = tf.cast(self.logit(decoded)[:, :, 0], tf.float32)
         return tf.where(real, logits, INVALID)
 

@@ -1,0 +1,215 @@
+"""Settings: defaults, presets, what is refused, and the flags made of them."""
+
+import dataclasses
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+
+from lrn_tf import main
+from lrn_tf.errors import UserError
+from lrn_tf.settings import PRESETS, Settings, resolve
+
+FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
+FLAG_FILES = pathlib.Path(__file__).parents[1] / "flags"
+BENCHMARKS = ("digits_mtl", "mnist_mtl", "cifar_mtl", "min_mtl")
+
+# Sec. 5.1 of the paper, in full.
+PAPER = dict(
+    method="lrn",
+    pool="paper",
+    dup=10,
+    depth=6,
+    epochs=100,
+    batch_size=128,
+    minibatch_size=64,
+    ppo_epochs=1,
+    learning_rate=1e-4,
+    lr_decay=0.97,
+    d_model=256,
+    examples_per="task",
+    reward="every_step",
+    image_size=0,
+)
+SMALL = dict(PAPER, dup=5, depth=4)
+DIGITS = dict(SMALL, epochs=15, learning_rate=1e-3, d_model=64)
+# Settings without which the paper's experiment could not be described; all others are additions.
+OF_THE_PAPER = {
+    "method",
+    "dup",
+    "depth",
+    "epochs",
+    "batch_size",
+    "minibatch_size",
+    "ppo_epochs",
+    "lr_decay",
+    "d_model",
+    "examples_per",
+}
+
+
+@pytest.fixture(scope="module")
+def parsed():
+    """The settings of a command line."""
+
+    def parse(*arguments):
+        with flagsaver.flagsaver():
+            flags.FLAGS(["lrn_tf", *arguments])
+            return main.settings_from_flags()
+
+    main.define_flags()
+    yield parse
+    flags.FLAGS.remove_flag_values(FIELDS)
+
+
+def part(settings, like):
+    return {name: getattr(settings, name) for name in like}
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_every_setting_has_help_and_a_default_of_its_type(name):
+    field = FIELDS[name]
+    assert len(field.metadata["help"].split()) > 2 and not field.metadata["help"].endswith((".", " "))
+    assert type(field.default) is field.type
+    assert ("not from the paper" in field.metadata["help"]) == (name not in OF_THE_PAPER)
+
+
+def test_defaults_and_presets_are_allowed():
+    for benchmark in BENCHMARKS:
+        settings = resolve({"benchmark": benchmark})
+        resolve(dataclasses.asdict(settings))
+    assert set(PRESETS) == set(BENCHMARKS) == set(FIELDS["benchmark"].metadata["choices"])
+
+
+def test_given_comes_before_preset_and_preset_before_default():
+    assert Settings.dup != PRESETS["digits_mtl"]["dup"]
+    assert resolve({}).dup == PRESETS["digits_mtl"]["dup"]
+    assert resolve({"benchmark": "cifar_mtl"}).dup == Settings.dup
+    # A given value counts even where it equals the default that the preset replaces.
+    assert resolve({"dup": Settings.dup}).dup == Settings.dup
+    assert resolve({"benchmark": "digits_mtl", "dup": 2, "epochs": 3}).depth == DIGITS["depth"]
+
+
+@pytest.mark.parametrize("benchmark", BENCHMARKS)
+def test_a_benchmark_alone_presets_the_paper_or_a_small_run(benchmark, parsed):
+    expected = DIGITS if benchmark == "digits_mtl" else PAPER
+    assert part(parsed(f"--benchmark={benchmark}"), expected) == expected
+
+
+@pytest.mark.parametrize("path", sorted(FLAG_FILES.glob("*.cfg")), ids=lambda path: path.stem)
+def test_flag_files(path, parsed):
+    benchmark, _, size = re.fullmatch(r"([a-z]+_mtl)(_(paper|small))?", path.stem).groups()
+    settings = parsed(f"--flagfile={path}")
+    expected = {"paper": PAPER, "small": SMALL, None: DIGITS}[size]
+    assert settings.benchmark == benchmark
+    assert part(settings, expected) == expected
+    # What the file says holds without the table's help.
+    lines = [line for line in path.read_text().splitlines() if line.startswith("--")]
+    assert all(re.fullmatch(r"--\w+=\S+", line) for line in lines)
+    if size == "paper":
+        named = {line[2:].partition("=")[0] for line in lines}
+        assert named == {"benchmark"} | OF_THE_PAPER - {"method", "examples_per"} | {"learning_rate"}
+
+
+def test_flag_files_exist_for_every_benchmark():
+    names = {path.stem for path in FLAG_FILES.glob("*.cfg")}
+    others = [name for name in BENCHMARKS if name != "digits_mtl"]
+    assert names == {"digits_mtl"} | {f"{name}_{size}" for name in others for size in ("paper", "small")}
+
+
+def test_a_flag_after_a_flag_file_wins(parsed):
+    settings = parsed(f"--flagfile={FLAG_FILES / 'cifar_mtl_paper.cfg'}", "--dup=3", "--noresume")
+    assert (settings.benchmark, settings.dup, settings.depth, settings.resume) == ("cifar_mtl", 3, 6, False)
+
+
+def test_flags_arrive_with_their_types(parsed):
+    settings = parsed("--learning_rate=3", "--seed=7", "--dtype=bfloat16", "--data_dir=somewhere")
+    assert settings.learning_rate == 3.0 and type(settings.learning_rate) is float
+    assert (settings.seed, settings.dtype, settings.data_dir) == (7, "bfloat16", "somewhere")
+
+
+def test_workdir_names_what_runs_differ_in():
+    def workdir(**given):
+        return resolve(given).workdir
+
+    assert workdir(workdir="here") == "here"
+    default = workdir()
+    assert default == os.path.join("runs", "digits_mtl", "lrn_dup_5_depth_4_seed_0")
+    others = [dict(benchmark="min_mtl"), dict(dup=6), dict(depth=5), dict(seed=1), dict(bonus=0.0)]
+    assert len({default, *(workdir(**other) for other in others)}) == 1 + len(others)
+
+
+@pytest.mark.parametrize(
+    "name, allowed, refused",
+    [
+        ("dup", (1, 1000), (0, -1, 1001)),
+        ("depth", (1, 64), (0, -3, 65)),
+        ("epochs", (1,), (0, -1)),
+        ("batch_size", (64, 192), (0, -64)),
+        ("minibatch_size", (1, 128), (0,)),
+        ("ppo_epochs", (1,), (0,)),
+        ("learning_rate", (0.0, 1.0), (-1e-9, float("nan"), float("inf"))),
+        ("lr_decay", (0.0, 1.0), (-0.1, 1.1, float("nan"))),
+        ("bonus", (0.0, 2.5), (-0.5, float("nan"), float("inf"))),
+        ("entropy", (0.0,), (-0.01, float("nan"), float("inf"))),
+        ("validation", (0.0, 0.5), (-0.1, 0.51, float("nan"))),
+        ("d_model", (4, 12), (0, 2, -4)),
+        ("image_size", (0, 84), (-1,)),
+        ("seed", (0, 2**31 - 1), (-1, 2**31)),
+        ("max_steps", (0, 1), (-1,)),
+        ("checkpoint_every", (0, 1), (-1,)),
+        ("benchmark", BENCHMARKS, ("", "mnist", "MNIST_MTL")),
+        ("pool", ("paper", "pyramid"), ("papers",)),
+        ("method", ("lrn",), ("none",)),
+        ("reward", ("every_step", "until_output", "terminal"), ("never",)),
+        ("examples_per", ("task", "label"), ("class",)),
+        ("dtype", ("float32", "bfloat16"), ("float16",)),
+    ],
+)
+def test_allowed_values(name, allowed, refused):
+    for value in allowed:
+        assert getattr(resolve({name: value}), name) == value
+    for value in refused:
+        with pytest.raises(UserError) as caught:
+            resolve({name: value})
+        # What was given and what is allowed, in one line.
+        message = str(caught.value)
+        assert f"--{name}={value}" in message and "\n" not in message
+        for choice in FIELDS[name].metadata["choices"] or [FIELDS[name].metadata["low"]]:
+            assert str(choice) in message
+
+
+@pytest.mark.parametrize(
+    "given, said",
+    [
+        ({"minibatch_size": 48}, "--minibatch_size=48 does not divide --batch_size=128"),
+        ({"batch_size": 32}, "--minibatch_size=64 does not divide --batch_size=32"),
+        ({"d_model": 66}, "--d_model=66 is not a multiple of the router's 4 heads"),
+    ],
+)
+def test_settings_that_do_not_go_together(given, said):
+    with pytest.raises(UserError, match=said):
+        resolve(given)
+
+
+@pytest.mark.parametrize(
+    "program",
+    [["-m", "lrn_tf.main"], ["-c", "from lrn_tf.main import console; console()"]],
+    ids=["module", "lrn-tf"],
+)
+def test_help_lists_every_setting(program):
+    shown = subprocess.run([sys.executable, *program, "--help"], capture_output=True, text=True, timeout=60)
+    assert not shown.stderr
+    # As it was before the lines were broken.
+    text = " ".join(shown.stdout.split())
+    for field in FIELDS.values():
+        flag = f"--[no]{field.name}" if field.type is bool else f"--{field.name}"
+        assert f"{flag}: {' '.join(field.metadata['help'].split())}. Default: " in text
+    for benchmark, preset in PRESETS.items():
+        for value in preset.values():
+            assert f"{value} for {benchmark}" in text
