@@ -104,11 +104,8 @@ def load(settings) -> Benchmark:
             validation count.
 
     Raises:
-        UserError: data are missing and cannot be downloaded, unreadable or too few, or the image size
-            is not allowed.
+        UserError: data are missing and cannot be downloaded, unreadable or too few.
     """
-    if settings.image_size and not 4 <= settings.image_size <= 512:
-        raise UserError(f"--image_size={settings.image_size} is out of range; allowed is 0 or 4 to 512")
     drawn = LOADERS[settings.benchmark](settings)
     train, test = drawn.train, drawn.test
     if settings.validation:

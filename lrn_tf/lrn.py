@@ -46,7 +46,15 @@ class LRN:
         self.pool = pool
         self.process = DecisionProcess(pool, settings.depth)
         self.modules = Modules(pool, settings.depth)
-        self.router = Router(pool.image, num_tasks, len(pool), settings.depth, settings.d_model)
+        self.router = Router(
+            pool.image,
+            num_tasks,
+            len(pool),
+            settings.depth,
+            settings.d_model,
+            settings.actor_scale,
+            settings.image_scale,
+        )
         self.router_weights = [weight.value for weight in self.router.trainable_variables]
         module_weights = [self.modules.weights_of(m) for m in range(len(pool))]
         self.module_adam = GroupedAdam(module_weights)

@@ -10,20 +10,25 @@ HEADS = 4
 INVALID = -1e8  # the logit of a candidate that is only padding
 
 
+def scaled_glorot(factor: float) -> keras.initializers.Initializer:
+    """Keras' default initializer, times a factor."""
+    return keras.initializers.VarianceScaling(max(factor, 1e-6) ** 2, "fan_avg", "uniform")
+
+
 class ImageEncoder(keras.layers.Layer):
     """A couple of convolutions and a fully connected layer: image -> v (Sec. 4.2).
 
     Strides and filters are ours.
     """
 
-    def __init__(self, d_model: int, **kwargs):
+    def __init__(self, d_model: int, scale: float, **kwargs):
         super().__init__(**kwargs)
         self.layers = keras.Sequential(
             [
                 keras.layers.Conv2D(32, 3, strides=2, padding="same", activation="relu"),
                 keras.layers.Conv2D(32, 3, strides=2, padding="same", activation="relu"),
                 keras.layers.Flatten(),
-                keras.layers.Dense(d_model),
+                keras.layers.Dense(d_model, kernel_initializer=scaled_glorot(scale)),
             ]
         )
 
@@ -69,12 +74,24 @@ class Router(keras.layers.Layer):
         num_modules: N; action N is PASS.
         depth: T.
         d_model: D, the width of all embeddings; the feed-forward layers have twice as many units.
+        actor_scale: factor on the initial weights of the actor's last layer.
+        image_scale: factor on the initial weights of v.
     """
 
-    def __init__(self, image, num_tasks: int, num_modules: int, depth: int, d_model: int, **kwargs):
+    def __init__(
+        self,
+        image,
+        num_tasks: int,
+        num_modules: int,
+        depth: int,
+        d_model: int,
+        actor_scale: float = 1.0,
+        image_scale: float = 1.0,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         unit = keras.initializers.RandomNormal(stddev=1.0)
-        self.image_encoder = ImageEncoder(d_model, name="image_encoder")
+        self.image_encoder = ImageEncoder(d_model, image_scale, name="image_encoder")
         self.task_embedding = keras.layers.Embedding(num_tasks, d_model, unit, name="task_embedding")
         self.action_embedding = keras.layers.Embedding(
             num_modules + 1, d_model, unit, name="action_embedding"
@@ -84,7 +101,7 @@ class Router(keras.layers.Layer):
         )
         self.encoder = keras_nlp.layers.TransformerEncoder(2 * d_model, HEADS, name="encoder")
         self.decoder = keras_nlp.layers.TransformerDecoder(2 * d_model, HEADS, name="decoder")
-        self.logit = keras.layers.Dense(1, name="logit")
+        self.logit = keras.layers.Dense(1, kernel_initializer=scaled_glorot(actor_scale), name="logit")
         self.critic = Critic(name="critic")
         # Each row of the folded decoder weighs all N + 1 actions per head, so with many modules of
         # little width the plain decoder is the cheaper one.

@@ -48,6 +48,18 @@ class Settings:
     d_model: int = setting(
         256, "Width of the router's embeddings and transformer; a multiple of its 4 heads", low=4
     )
+    actor_scale: float = setting(
+        3.0,
+        "Factor on the initial weights of the actor's last layer: how decided the untrained router is;"
+        " 1 is Keras' default" + OURS,
+        low=0.0,
+    )
+    image_scale: float = setting(
+        0.1,
+        "Factor on the initial weights of the image embedding: how much the untrained router goes by"
+        " the image instead of the task; 1 is Keras' default" + OURS,
+        low=0.0,
+    )
     bonus: float = setting(
         1.0,
         "lambda, the largest reward for a rarely used module, eq. 6; 0 is the paper's 'no bonus'"
@@ -134,6 +146,8 @@ def resolve(given: dict[str, typing.Any]) -> Settings:
             f"--minibatch_size={settings.minibatch_size} does not divide --batch_size="
             f"{settings.batch_size}; choose a divisor"
         )
+    if settings.image_size and not 4 <= settings.image_size <= 512:
+        raise UserError(f"--image_size={settings.image_size} is out of range; allowed is 0 or 4 to 512")
     if settings.d_model % 4:
         raise UserError(f"--d_model={settings.d_model} is not a multiple of the router's 4 heads")
     if not settings.workdir:

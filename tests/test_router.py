@@ -16,10 +16,23 @@ PASS = MODULES
 BATCH = 6
 
 
-@pytest.fixture(scope="module")
-def router():
+def make_router(folds, policy="float32"):
     keras.utils.set_random_seed(0)
-    return Router(IMAGE, TASKS, MODULES, DEPTH, WIDTH)
+    keras.config.set_dtype_policy(policy)
+    try:
+        router = Router(IMAGE, TASKS, MODULES, DEPTH, WIDTH)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    for weight in router.trainable_variables:
+        # Biases other than 0 and scales other than 1, so that no weight goes unnoticed.
+        weight.assign_add(0.1 * tf.random.normal(weight.shape))
+    router.folds = folds
+    return router
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["folded", "plain"])
+def router(request):
+    return make_router(request.param)
 
 
 def examples(batch, image=IMAGE):
@@ -85,7 +98,7 @@ def test_the_state_tells_apart_what_happened(router, other):
     keras.utils.set_random_seed(1)
     state = logits_of(router, [0, 7, PASS], [2, 4, 5])
     keras.utils.set_random_seed(1)
-    assert np.abs(logits_of(router, other, [2, 4, 5]) - state).max() > 0.01
+    assert np.abs(logits_of(router, other, [2, 4, 5]) - state).max() > 0.001
 
 
 def test_image_and_task_matter(router):
@@ -97,6 +110,39 @@ def test_image_and_task_matter(router):
     for logits, value in found[1:]:
         assert np.abs(logits - found[0][0]).max() > 0.01
         assert np.abs(value - found[0][1]).max() > 0.001
+
+
+def test_the_folded_decoder_equals_the_plain_one():
+    """Logits and the gradient of every weight, with candidates that differ from example to example."""
+    images, tasks = examples(BATCH)
+    valid = np.random.default_rng(0).random((BATCH, MODULES + 1)) < 0.5
+    valid[:, PASS] = True
+    candidates, real = pack(tf.constant(valid), int(valid.sum(axis=1).max()))
+    found = {}
+    for folds in (True, False):
+        router = make_router(folds)
+        weights = [weight.value for weight in router.trainable_variables]
+        with tf.GradientTape() as tape:
+            logits, _ = router(images, tasks, candidates[:, :2], candidates, real)
+            loss = tf.reduce_sum(tf.where(real, tf.sin(logits), 0))
+        gradients = tape.gradient(loss, weights, unconnected_gradients="zero")
+        found[folds] = [tf.where(real, logits, 0), *map(tf.convert_to_tensor, gradients)]
+    for a, b in zip(found[True], found[False], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("folds", [True, False])
+def test_bfloat16(folds):
+    exact, half = make_router(folds), make_router(folds, "mixed_bfloat16")
+    half.set_weights(exact.get_weights())
+    images, tasks = examples(BATCH)
+    candidates = tf.constant([[2, 4, 5, 0]] * BATCH)
+    found, expected = (
+        r(images, tasks, candidates[:, :2], candidates, candidates > 0) for r in (half, exact)
+    )
+    for a, b in zip(found, expected, strict=True):
+        assert a.dtype == tf.float32
+        np.testing.assert_allclose(a, b, atol=0.15)
 
 
 def test_critic_is_attention_over_the_state(router):

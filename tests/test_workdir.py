@@ -1,0 +1,232 @@
+"""The folder of a run: who may use it, config.json and metrics.jsonl."""
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import pathlib
+import subprocess
+
+import pytest
+
+from lrn_tf import workdir as workdir_module
+from lrn_tf.errors import UserError
+from lrn_tf.settings import Settings, resolve
+from lrn_tf.workdir import Workdir
+
+# What a run may be continued with although it differs.
+FREE = {"data_dir", "workdir", "epochs", "max_steps", "resume", "checkpoint_every"}
+REPOSITORY = pathlib.Path(workdir_module.__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "runs" / "one"
+
+
+def make(folder, **given):
+    return Workdir(resolve({"workdir": str(folder), **given}))
+
+
+def refused(workdir):
+    """The one line with which a folder is refused."""
+    with pytest.raises(UserError) as caught:
+        workdir.check()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def another(field):
+    """An allowed value of a setting that is not the one it has."""
+    value = getattr(resolve({}), field.name)
+    if field.metadata["choices"]:
+        return next((choice for choice in field.metadata["choices"] if choice != value), None)
+    if field.type is bool:
+        return not value
+    if field.type is str:
+        return f"{value}x"
+    return {"minibatch_size": 32, "lr_decay": 0.5, "validation": 0.25}.get(field.name, value + 128)
+
+
+def test_a_new_folder_is_not_touched_before_create(folder):
+    make(folder).check()
+    make(folder, resume=False).check()
+    assert not folder.parent.exists()
+    make(folder).create()
+    assert sorted(path.name for path in folder.iterdir()) == ["checkpoints", "config.json"]
+
+
+def test_config_tells_how_the_run_came_about(folder):
+    make(folder, dup=3, seed=4).create()
+    config = json.loads((folder / "config.json").read_text())
+    assert config["settings"] == dataclasses.asdict(resolve({"workdir": str(folder), "dup": 3, "seed": 4}))
+    assert {"lrn_tf", "tensorflow", "keras", "keras-nlp", "numpy"} <= set(config["versions"])
+    for package, version in config["versions"].items():
+        assert version == importlib.metadata.version(package)
+    git = ["git", "-C", str(REPOSITORY)]
+    top = subprocess.run([*git, "rev-parse", "--show-toplevel"], capture_output=True, text=True)
+    if top.returncode or pathlib.Path(top.stdout.strip()) != REPOSITORY:
+        assert config["git_revision"] is None
+    else:
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        assert config["git_revision"].removesuffix("+") == head.stdout.strip()
+
+
+def test_no_revision_of_a_repository_that_only_surrounds_the_package(tmp_path, monkeypatch):
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    (tmp_path / "site-packages" / "lrn_tf").mkdir(parents=True)
+    monkeypatch.setattr(workdir_module, "__file__", str(tmp_path / "site-packages" / "lrn_tf" / "workdir.py"))
+    make(tmp_path / "run").create()
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["git_revision"] is None
+
+
+@pytest.mark.parametrize("field", dataclasses.fields(Settings), ids=lambda field: field.name)
+def test_which_settings_may_differ_from_the_run_held(folder, field):
+    value = another(field)
+    if value is None:
+        pytest.skip("has one value only")
+    make(folder).create()
+    held = json.loads((folder / "config.json").read_text())["settings"]
+    # Directly, as a few values would be refused together with others.
+    asked = Workdir(dataclasses.replace(Settings(**held), **{field.name: value}))
+    asked.path, asked._config = folder, folder / "config.json"
+    if field.name == "resume":
+        assert "drop --noresume" in refused(asked)
+    elif field.name in FREE:
+        asked.check()
+    else:
+        said = refused(asked)
+        assert f"(--{field.name} was {held[field.name]}, is {value})" in said
+        assert "give another --workdir" in said
+
+
+def test_all_differences_are_named_at_once(folder):
+    make(folder, dup=3).create()
+    said = refused(make(folder, dup=4, seed=1, epochs=2))
+    assert "--dup was 3, is 4" in said and "--seed was 0, is 1" in said and "epochs" not in said
+
+
+def test_a_held_run_is_not_changed_by_a_refusal(folder):
+    make(folder).create()
+    before = (folder / "config.json").read_bytes()
+    refused(make(folder, dup=9))
+    refused(make(folder, resume=False))
+    assert (folder / "config.json").read_bytes() == before
+
+
+def test_continuing_records_the_new_end(folder):
+    make(folder, max_steps=5).create()
+    continued = make(folder, max_steps=9)
+    continued.check()
+    continued.create()
+    assert json.loads((folder / "config.json").read_text())["settings"]["max_steps"] == 9
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"7",
+        b"{}",
+        b'{"settings": null}',
+        b'{"settings": [1]}',
+        b'{"settings": "dup"}',
+        b"\xff\xfe",
+    ],
+)
+def test_a_config_that_cannot_be_read(folder, content):
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_bytes(content)
+    assert "config.json cannot be read; give another --workdir" in refused(make(folder))
+
+
+def test_a_config_that_is_a_folder(folder):
+    (folder / "config.json").mkdir(parents=True)
+    assert "config.json cannot be read" in refused(make(folder))
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("kept")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        workdir = make(folder)
+        workdir.check()
+        with pytest.raises(UserError, match=r"cannot be written \(.+\); give a folder that can") as caught:
+            workdir.create()
+        assert "\n" not in str(caught.value)
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_a_name_that_is_too_long(tmp_path):
+    workdir = make(tmp_path / ("x" * 300))
+    with pytest.raises(UserError, match="--workdir"):
+        workdir.check()
+        workdir.create()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
+def test_a_folder_without_permission(tmp_path):
+    (tmp_path / "closed").mkdir(mode=0)
+    workdir = make(tmp_path / "closed" / "run")
+    with pytest.raises(UserError, match="--workdir"):
+        workdir.check()
+        workdir.create()
+
+
+@pytest.fixture
+def running(folder):
+    workdir = make(folder)
+    workdir.create()
+    return workdir
+
+
+def test_metrics_are_read_as_written(running):
+    assert running.read_metrics() == []
+    lines = [{"epoch": 1, "step": 7, "loss": 0.1 + 0.2, "per_task": {"a b": 1.0}}, {"epoch": 2, "step": 14}]
+    for line in lines:
+        running.append_metrics(line)
+    assert running.read_metrics() == lines
+    text = running.metrics.read_text()
+    assert text.count("\n") == 2 and text.endswith("\n")
+
+
+@pytest.mark.parametrize("step, kept", [(0, []), (6, []), (7, [7]), (13, [7]), (14, [7, 14]), (99, [7, 14])])
+def test_metrics_are_rewound_to_the_checkpoint(running, step, kept):
+    """Lines after the checkpoint are written again; step 17 of epochs of 7 was cut short."""
+    for written in (7, 14, 17):
+        running.append_metrics({"step": written})
+    whole = running.metrics.read_bytes().splitlines(keepends=True)
+    running.rewind_metrics(step, steps_per_epoch=7)
+    assert [line["step"] for line in running.read_metrics()] == kept
+    # What stays is the same to the byte.
+    assert running.metrics.read_bytes() == b"".join(whole[: len(kept)])
+
+
+def test_half_a_line_is_forgotten(running):
+    running.append_metrics({"step": 7})
+    with running.metrics.open("a") as file:
+        file.write('{"step": 14, "lo')
+    assert running.read_metrics() == [{"step": 7}]
+    running.rewind_metrics(7, steps_per_epoch=7)
+    running.append_metrics({"step": 14})
+    assert [line["step"] for line in running.read_metrics()] == [7, 14]
+
+
+def test_rewinding_without_metrics_writes_nothing(running):
+    running.rewind_metrics(0, steps_per_epoch=7)
+    assert not running.metrics.exists()
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(running, monkeypatch):
+    running.append_metrics({"step": 7})
+    running.append_metrics({"step": 14})
+    before = running.metrics.read_bytes()
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        running.rewind_metrics(7, steps_per_epoch=7)
+    assert running.metrics.read_bytes() == before
