@@ -8,7 +8,6 @@ import numpy as np
 
 from lrn_tf import data_sets
 from lrn_tf import images as preprocessing
-from lrn_tf.errors import UserError
 
 DIGIT_TASKS = tuple(f"digit {digit}" for digit in range(10))
 DIGIT_CLASSES = tuple((f"other than {digit}", f"{digit}") for digit in range(10))

@@ -79,9 +79,19 @@ class Workdir:
             ) from error
 
     def append_metrics(self, line: dict[str, Any]) -> None:
-        """Adds one line to metrics.jsonl."""
-        with self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        """Adds one line to metrics.jsonl.
+
+        Raises:
+            UserError: the disk refuses.
+        """
+        try:
+            with self.metrics.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise UserError(
+                f"cannot write {self.metrics} ({error.strerror}); free space or mend the folder, then run"
+                f" the same command again"
+            ) from error
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl; what a kill left of a last, half-written line is ignored."""
