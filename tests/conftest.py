@@ -231,8 +231,3 @@ def any_pool(request):
 def named_pool():
     """Makes one of the small pools by its name."""
     return lambda name: POOLS[name]()
-
-
-@pytest.fixture(autouse=True)
-def seeded():
-    keras.utils.set_random_seed(0)

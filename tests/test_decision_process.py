@@ -2,6 +2,7 @@
 
 import itertools
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -130,6 +131,7 @@ def uniform_choices(process, batch, rng):
 
 
 def router_choices(process, batch, rng):
+    keras.utils.set_random_seed(0)
     router = Router(process.pool.image, 3, len(process.pool), process.depth, d_model=8)
     images = tf.constant(rng.normal(size=(batch, *process.pool.image)), tf.float32)
     tasks = tf.constant(rng.integers(3, size=batch), tf.int32)

@@ -104,6 +104,10 @@ def make_modules(pool, policy="float32"):
     return modules
 
 
+def random_images(pool, dtype=tf.float32):
+    return tf.constant(np.random.default_rng(0).normal(size=(BATCH, *pool.image)), dtype)
+
+
 def in_graph(modules):
     """Dispatch as in training, where an empty group must not run."""
     return tf.function(functools.partial(results, modules, dispatched), autograph=False)
@@ -163,7 +167,7 @@ def test_equals_both_oracles(exact_modules, scenario, rules):
     modules, dispatch = exact_modules
     episodes = rules(modules.pool, DEPTH).sample(20 * BATCH, np.random.default_rng(1))
     paths = tf.constant(SCENARIOS[scenario](episodes)[:BATCH])
-    images = tf.random.normal((BATCH, *modules.pool.image), dtype=tf.float64)
+    images = random_images(modules.pool, tf.float64)
     found = dispatch(images, paths)
     assert_near(found, results(modules, run_all, images, paths))
     assert_near(found, results(modules, one_by_one, images, paths))
@@ -178,7 +182,7 @@ def test_float32(name, rules):
     pool = LARGER[name]()
     modules = make_modules(pool)
     episodes = rules(pool, DEPTH).sample(BATCH, np.random.default_rng(2))
-    images = tf.random.normal((BATCH, *pool.image))
+    images = random_images(pool)
     dispatch, forward = in_graph(modules), tf.function(modules, autograph=False)
     for paths in (episodes, episodes[:1].repeat(BATCH, axis=0)):
         expected = results(modules, run_all, images, tf.constant(paths))
@@ -271,7 +275,7 @@ def test_bfloat16(rules):
     """Layers compute in bfloat16; weights and logits stay in float32."""
     pool = LARGER["paper"]()
     paths = tf.constant(rules(pool, DEPTH).sample(BATCH, np.random.default_rng(4)))
-    images = tf.random.normal((BATCH, *pool.image))
+    images = random_images(pool)
     half, full = make_modules(pool, "mixed_bfloat16"), make_modules(pool)
     full.set_weights(half.get_weights())
     found, expected = in_graph(half)(images, paths), results(full, run_all, images, paths)

@@ -1,0 +1,99 @@
+"""Runs of the tiny method that are killed, damaged or cut short, and continued."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tiny_run import EPOCHS, assert_same_run, checkpoint_steps, lines, run
+
+from lrn_tf.checkpoints import Checkpoints
+from lrn_tf.workdir import Workdir
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run of 3 epochs of 5 steps that nobody killed."""
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, run(folder)
+
+
+@pytest.mark.parametrize("checkpoint_every", [0, 2])
+@pytest.mark.parametrize("killed_at", [1, 3, 5, 6, 8, 11, 15])
+def test_a_killed_run_continued_is_a_run_never_killed(whole, tmp_path, killed_at, checkpoint_every):
+    with pytest.raises(tf.errors.OpError):
+        run(tmp_path, method=dict(killed_at=killed_at), checkpoint_every=checkpoint_every)
+    before = checkpoint_steps(tmp_path)
+    continued = run(tmp_path, checkpoint_every=checkpoint_every)
+    assert int(continued.steps[0].seed[1]) == max(before, default=0)  # nothing is repeated needlessly
+    assert_same_run(tmp_path, whole[0])
+
+
+def test_killed_again_and_again(whole, tmp_path):
+    for killed_at in range(2, 16):
+        with pytest.raises(tf.errors.OpError):
+            run(tmp_path, method=dict(killed_at=killed_at), checkpoint_every=1)
+    run(tmp_path, checkpoint_every=1)
+    assert_same_run(tmp_path, whole[0])
+
+
+@pytest.mark.parametrize("where", [(Checkpoints, "save"), (Workdir, "append_metrics")])
+def test_killed_at_the_end_of_an_epoch(whole, tmp_path, monkeypatch, where):
+    """Before the epoch's line, or between its line and its checkpoint."""
+    owner, name = where
+    real, calls = getattr(owner, name), []
+
+    def killed_the_second_time(self, argument):
+        calls.append(argument)
+        if len(calls) == 2:
+            raise RuntimeError("killed")
+        return real(self, argument)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, killed_the_second_time)
+        with pytest.raises(RuntimeError, match="killed"):
+            run(tmp_path)
+    assert checkpoint_steps(tmp_path) == [5]
+    run(tmp_path)
+    assert_same_run(tmp_path, whole[0])
+
+
+def test_continues_from_an_older_checkpoint_when_the_newest_is_damaged(whole, tmp_path, capsys):
+    with pytest.raises(tf.errors.OpError):
+        run(tmp_path, method=dict(killed_at=13))
+    (data,) = (tmp_path / "checkpoints").glob("step-10.data*")
+    data.write_bytes(b"x" * data.stat().st_size)
+    run(tmp_path)
+    assert "step-10 is damaged" in (said := capsys.readouterr().err) and "continuing at step 5" in said
+    assert_same_run(tmp_path, whole[0])
+
+
+def test_ended_by_max_steps_and_continued(whole, tmp_path):
+    run(tmp_path, max_steps=7)
+    assert [(line["epoch"], line["step"]) for line in lines(tmp_path)] == [(1, 5), (2, 7)]
+    losses = [float(s.loss) for s in whole[1].steps[5:7]]
+    assert lines(tmp_path)[-1]["train_loss"] == pytest.approx(np.mean(losses))
+    assert checkpoint_steps(tmp_path)[-1] == 7
+
+    # Nothing is left to do, so nothing changes.
+    written = (tmp_path / "metrics.jsonl").read_bytes()
+    for max_steps in (7, 6):
+        assert not run(tmp_path, max_steps=max_steps).steps
+        assert (tmp_path / "metrics.jsonl").read_bytes() == written
+
+    run(tmp_path, max_steps=12)
+    assert [line["step"] for line in lines(tmp_path)] == [5, 10, 12]
+    run(tmp_path)
+    assert_same_run(tmp_path, whole[0])
+
+
+def test_more_epochs_continue_a_finished_run(whole, tmp_path):
+    run(tmp_path, epochs=1)
+    run(tmp_path, epochs=EPOCHS)
+    assert_same_run(tmp_path, whole[0])
+    assert not run(tmp_path, epochs=EPOCHS).steps
+    assert_same_run(tmp_path, whole[0])
+
+
+def test_metrics_without_a_checkpoint_start_anew(whole, tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 5}\n{"step": 10}\n')
+    run(tmp_path)
+    assert_same_run(tmp_path, whole[0])

@@ -1,0 +1,154 @@
+"""Evaluation: every example once, and what is counted, against NumPy and by hand."""
+
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from lrn_tf.batches import DeviceExamples, consecutive_rows
+from lrn_tf.benchmarks import Examples
+from lrn_tf.evaluation import BATCH_SIZE, Evaluation, Evaluator
+from lrn_tf.method import Prediction
+from lrn_tf.pools import paper
+
+TASKS, CLASSES, DEPTH = 4, 3, 4
+POOL = paper((2, 2, 1), CLASSES, dup=2)
+
+
+class Oracle:
+    """Predicts from tables; an image's pixels tell which row of them is meant."""
+
+    pool = POOL
+
+    def __init__(self, size, rng):
+        self.logits = rng.normal(size=(size, CLASSES)).astype(np.float32)
+        # PASS among them, and modules 4 and 9 in nobody's network.
+        ids = [m for m in range(len(POOL) + 1) if m not in (4, 9)]
+        self.paths = np.stack([rng.permutation(ids)[:DEPTH] for _ in range(size)]).astype(np.int32)
+        self.log_policy = -rng.exponential(size=size).astype(np.float32)
+
+    def predict(self, images, tasks):
+        pixels = tf.cast(images, tf.int32)
+        row = pixels[:, 0, 0, 0] * 256 + pixels[:, 0, 1, 0]
+        return Prediction(*(tf.gather(t, row) for t in (self.logits, self.paths, self.log_policy)))
+
+
+def examples(size, rng):
+    images = np.zeros((size, 2, 2, 1), np.uint8)
+    images[:, 0, 0, 0], images[:, 0, 1, 0] = np.divmod(np.arange(size), 256)
+    task = rng.choice([0, 1, 3], size, p=[0.5, 0.3, 0.2]).astype(np.int32)  # none of task 2
+    label = rng.integers(0, CLASSES, size).astype(np.int32)
+    return Examples(np.arange(size, dtype=np.int32), task, label, images)
+
+
+def log_softmax(x):
+    x = x.astype(np.float64)
+    return x - np.log(np.exp(x).sum(axis=1, keepdims=True))
+
+
+@pytest.mark.parametrize("size", [1, 100, BATCH_SIZE, BATCH_SIZE + 1, 2 * BATCH_SIZE + 44])
+def test_the_whole_test_set_once(size):
+    rng = np.random.default_rng(size)
+    oracle, held = Oracle(size, rng), examples(size, rng)
+    zero, one = np.zeros(1, np.float32), np.ones(1, np.float32)
+    evaluation = Evaluator(oracle, DeviceExamples(held, zero, one), TASKS)()
+
+    right = oracle.logits.argmax(axis=1) == held.label
+    assert evaluation.examples.tolist() == np.bincount(held.task, minlength=TASKS).tolist()
+    assert evaluation.right.tolist() == np.bincount(held.task[right], minlength=TASKS).tolist()
+    ce = -log_softmax(oracle.logits)[np.arange(size), held.label]
+    assert evaluation.ce == pytest.approx(ce.mean(), rel=1e-6)
+    assert evaluation.confidence == pytest.approx(np.exp(oracle.log_policy.astype(float)).mean(), rel=1e-6)
+
+    chosen = np.zeros((TASKS, len(POOL)), int)
+    for task, path in zip(held.task, oracle.paths, strict=True):
+        for module in path:
+            if module != POOL.pass_id:
+                chosen[task, module] += 1
+    assert evaluation.chosen.tolist() == chosen.tolist()
+
+    assert evaluation.accuracy == pytest.approx(right.mean())
+    for task in range(TASKS):
+        of_task = right[held.task == task]
+        assert evaluation.accuracy_per_task[task] == (of_task.mean() if len(of_task) else 0)
+    assert evaluation.mean_length == pytest.approx((oracle.paths != POOL.pass_id).sum(axis=1).mean())
+    used = set(oracle.paths.ravel()) - {POOL.pass_id}
+    assert evaluation.unused_modules == len(POOL) - len(used)
+    assert evaluation.unused_modules >= 2
+
+
+def test_evaluating_again_sees_the_weights_as_they_are():
+    rng = np.random.default_rng(0)
+    oracle, held = Oracle(300, rng), examples(300, rng)
+    oracle.logits = tf.Variable(oracle.logits)
+    evaluate = Evaluator(oracle, DeviceExamples(held, np.zeros(1, np.float32), np.ones(1, np.float32)), TASKS)
+    evaluate()
+    oracle.logits.assign(100 * tf.one_hot(held.label, CLASSES))
+    assert evaluate().accuracy == 1.0
+    assert evaluate().ce == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("size, batch_size", [(1, 1), (5, 2), (6, 2), (7, 256), (512, 256)])
+def test_consecutive_rows(size, batch_size):
+    rows, real = consecutive_rows(size, batch_size)
+    assert rows.shape == real.shape == (math.ceil(size / batch_size), batch_size)
+    assert rows[real].tolist() == list(range(size))
+    assert rows[~real].tolist() == [0] * (rows.size - size)
+
+
+def evaluation(chosen, examples=None):
+    chosen = np.array(chosen)
+    examples = chosen.sum(axis=1) if examples is None else np.array(examples)
+    return Evaluation(examples=examples, right=examples // 2, ce=0.0, chosen=chosen, confidence=1.0)
+
+
+@pytest.mark.parametrize("tasks", [2, 3, 10])
+def test_a_module_for_each_task_is_log2_of_tasks(tasks):
+    held = evaluation(7 * np.eye(tasks, dtype=int))
+    assert held.task_information(range(tasks)) == pytest.approx(math.log2(tasks))
+
+
+def test_modules_shared_alike_tell_nothing():
+    # Tasks of unlike sizes, modules of unlike popularity, independent of one another.
+    held = evaluation(np.outer([1, 2, 7], [3, 5, 0, 40]))
+    assert held.task_information(range(4)) == pytest.approx(0.0, abs=1e-12)
+    assert held.task_information(range(4)) >= 0.0
+
+
+def test_task_information_by_hand():
+    # P(task, module) = 3/8, 1/8; 1/8, 3/8, and every marginal is 1/2.
+    by_hand = 2 * (3 / 8) * math.log2((3 / 8) / (1 / 4)) + 2 * (1 / 8) * math.log2((1 / 8) / (1 / 4))
+    assert evaluation([[3, 1], [1, 3]]).task_information([0, 1]) == pytest.approx(by_hand)
+    # H(task) + H(module) - H(both), with unlike marginals and a pair that never occurs.
+    chosen = np.array([[6, 0, 2], [1, 4, 3]])
+
+    def entropy(counts):
+        share = np.ravel(counts)[np.ravel(counts) > 0] / np.sum(counts)
+        return -(share * np.log2(share)).sum()
+
+    by_hand = entropy(chosen.sum(axis=1)) + entropy(chosen.sum(axis=0)) - entropy(chosen)
+    assert evaluation(chosen).task_information(range(3)) == pytest.approx(by_hand)
+
+
+def test_task_information_is_about_the_given_modules_only():
+    # Modules 0 and 1 are shared, 2 and 3 are not, 4 and 5 are in nobody's network.
+    held = evaluation([[5, 5, 9, 0, 0, 0], [5, 5, 0, 9, 0, 0]], examples=[10, 10])
+    assert held.task_information(range(2)) == pytest.approx(0.0, abs=1e-12)
+    assert held.task_information(range(2, 4)) == pytest.approx(1.0)
+    assert held.task_information(range(4, 6)) == 0.0
+    assert 0.0 < held.task_information(range(6)) < 1.0
+
+
+def test_what_follows_from_the_counts():
+    held = Evaluation(
+        examples=np.array([10, 30, 0]),
+        right=np.array([5, 30, 0]),
+        ce=0.0,
+        chosen=np.array([[10, 0, 5, 0], [30, 0, 35, 0], [0, 0, 0, 0]]),
+        confidence=1.0,
+    )
+    assert held.accuracy == 35 / 40
+    assert held.accuracy_per_task.tolist() == [0.5, 1.0, 0.0]
+    assert held.unused_modules == 2
+    assert held.mean_length == 80 / 40

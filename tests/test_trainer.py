@@ -1,0 +1,166 @@
+"""The training loop around a tiny method: what it is fed, what is written, and when it stops."""
+
+import itertools
+import re
+
+import numpy as np
+import pytest
+from tiny_run import (
+    BATCH,
+    EPOCHS,
+    POOL,
+    TASKS,
+    assert_same_run,
+    benchmark,
+    checkpoint_steps,
+    lines,
+    run,
+    scalars,
+    tensors,
+)
+
+from lrn_tf.batches import shuffled_rows
+from lrn_tf.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run of 3 epochs of 5 steps that nobody killed."""
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, run(folder)
+
+
+def test_every_epoch_visits_rows_at_most_once_in_another_order(whole):
+    steps, data = whole[1].steps, benchmark()
+    assert len(steps) == EPOCHS * 5
+    epochs = [np.concatenate([s.rows for s in steps[i : i + 5]]).astype(int) for i in (0, 5, 10)]
+    for rows in epochs:
+        assert len(rows) == len(set(rows)) == 20  # 2 of 22 fill no batch
+        assert set(rows) <= set(range(22))
+    for a, b in itertools.combinations(epochs, 2):
+        assert a.tolist() != b.tolist() and set(a) != set(b)
+    for step in steps:
+        rows = step.rows.astype(int)
+        assert step.tasks.tolist() == data.train.task[rows].tolist()
+        assert step.labels.tolist() == data.train.label[rows].tolist()
+
+
+def test_rows_depend_on_seed_and_epoch_alone():
+    again, other = shuffled_rows(22, 4, 1, 2), shuffled_rows(22, 4, 2, 1)
+    assert again.shape == (5, 4) and again.dtype == np.int32
+    assert again.tolist() == shuffled_rows(22, 4, 1, 2).tolist() != other.tolist()
+
+
+def test_learning_rates_and_seeds(whole, tmp_path):
+    steps = whole[1].steps
+    assert [s.rate for s in steps] == pytest.approx(np.repeat([0.1, 0.1 * 0.97, 0.1 * 0.97**2], 5))
+    assert [s.seed.tolist() for s in steps] == [[0, step] for step in range(15)]
+    other = run(tmp_path, seed=3, lr_decay=0.5, epochs=2).steps
+    assert [s.seed.tolist() for s in other] == [[3, step] for step in range(10)]
+    assert [s.rate for s in other] == pytest.approx([0.1] * 5 + [0.05] * 5)
+
+
+def test_a_line_for_every_epoch(whole):
+    folder, method = whole
+    found = lines(folder)
+    assert [(line["epoch"], line["step"]) for line in found] == [(1, 5), (2, 10), (3, 15)]
+    for line, start in zip(found, (0, 5, 10), strict=True):
+        losses = [float(s.loss) for s in method.steps[start : start + 5]]
+        assert line["train_loss"] == line["metrics"]["train/loss"] == pytest.approx(np.mean(losses))
+        assert line["learning_rate"] == pytest.approx(0.1 * 0.97 ** (line["epoch"] - 1))
+        assert list(line["test_accuracy_per_task"]) == ["task 0", "task 1", "task 2"]
+        assert line["unused_modules"] == len(POOL) - 2 and line["mean_length"] == 2
+        assert line["seconds"] >= 0 and line["step_ms_median"] > 0 and line["examples_per_second"] > 0
+    assert found[-1]["train_accuracy"] > 0.9 and found[-1]["test_accuracy"] > 0.9
+    test = benchmark().test
+    right = [
+        found[-1]["test_accuracy_per_task"][f"task {k}"] * (test.task == k).sum() for k in range(TASKS)
+    ]
+    assert found[-1]["test_accuracy"] == pytest.approx(sum(right) / len(test))
+
+
+def test_tells_where_it_begins_and_what_an_epoch_gave(tmp_path, capsys):
+    run(tmp_path, epochs=1)
+    shown = capsys.readouterr()
+    assert "starting: 5 steps, 5 an epoch; tensorboard --logdir" in shown.err
+    assert re.fullmatch(r"epoch   1  step      5  train .* test .*% .*ms/step\)\n", shown.out)
+    run(tmp_path, epochs=2)
+    shown = capsys.readouterr()
+    assert "continuing at step 5 of 10" in shown.err
+    assert shown.out.startswith("epoch   2")
+
+
+def assert_sound(folder, broken, steps_per_epoch):
+    """Nothing of the broken step or later was written, and all that was is finite."""
+    for step in checkpoint_steps(folder):
+        assert step < broken
+        assert all(np.isfinite(value).all() for value in tensors(folder, step).values())
+    if (broken - 1) // steps_per_epoch:
+        assert [line["epoch"] for line in lines(folder)] == [*range(1, (broken - 1) // steps_per_epoch + 1)]
+        assert "NaN" not in (folder / "metrics.jsonl").read_text()
+    else:
+        assert not (folder / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize("checkpoint_every", [0, 5])
+@pytest.mark.parametrize(
+    "broken, factor", [(1, np.nan), (5, np.inf), (20, np.nan), (23, np.nan), (50, np.inf), (51, -np.inf)]
+)
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, broken, factor, checkpoint_every):
+    """Epochs of 50 steps; the sums are looked at every 20."""
+    steps = []
+    breaks = dict(loss_times={broken: factor}, weights_times={broken: factor}, steps=steps)
+    given = dict(size=201, epochs=2, checkpoint_every=checkpoint_every)
+    with pytest.raises(UserError, match=rf"not finite at step {broken};.* --learning_rate") as caught:
+        run(tmp_path, **given, method=breaks)
+    assert "\n" not in str(caught.value)
+    assert broken <= len(steps) < broken + 20
+    assert_sound(tmp_path, broken, 50)
+    # With nothing changed it stops there again.
+    with pytest.raises(UserError, match=rf"not finite at step {broken};"):
+        run(tmp_path, **given, method=breaks)
+    assert_sound(tmp_path, broken, 50)
+
+
+@pytest.mark.parametrize("broken", [7, 10, 15])
+def test_weights_that_are_not_finite_are_not_saved(tmp_path, broken):
+    """Of the step that broke them the loss was taken before."""
+    with pytest.raises(UserError, match="not finite"):
+        run(tmp_path, method=dict(weights_times={broken: np.nan}), checkpoint_every=1)
+    assert_sound(tmp_path, broken, 5)
+    assert checkpoint_steps(tmp_path)[-1] == broken - 1
+
+
+def test_continues_from_the_last_good_checkpoint_when_the_cause_is_gone(whole, tmp_path):
+    with pytest.raises(UserError):
+        run(tmp_path, method=dict(loss_times={9: np.nan}, weights_times={9: np.nan}), checkpoint_every=2)
+    assert checkpoint_steps(tmp_path)[-1] == 8
+    run(tmp_path, checkpoint_every=2)
+    assert_same_run(tmp_path, whole[0])
+
+
+def test_a_batch_is_not_larger_than_the_training_set(tmp_path):
+    assert len(run(tmp_path / "all", size=4, epochs=1).steps) == 1
+    with pytest.raises(UserError, match=r"--batch_size=4 .* 3 training\s+examples"):
+        run(tmp_path / "more", size=3)
+
+
+def test_tensorboard_has_what_metrics_have(whole):
+    found = scalars(whole[0])
+    for tag, name in (("test/accuracy", "test_accuracy"), ("train/loss", "train_loss")):
+        expected = [(line["step"], line[name]) for line in lines(whole[0])]
+        assert found[tag] == [(step, pytest.approx(value)) for step, value in expected]
+    rates = [(5, 0.1), (10, 0.1 * 0.97), (15, 0.1 * 0.97**2)]
+    assert found["charts/learning_rate"] == [(step, pytest.approx(rate)) for step, rate in rates]
+
+
+def test_speed_leaves_out_the_compilation(tmp_path):
+    """The first step takes 2 s, all others 20 ms."""
+    run(tmp_path, size=241, epochs=1, method=dict(sleep={1: 2.0, 0: 0.02}))
+    found = scalars(tmp_path)
+    assert [step for step, _ in found["charts/SPS"]] == [20, 40, 60]
+    for _, speed in found["charts/SPS"]:
+        assert 15 < speed <= 50
+    per_second = [value for _, value in found["charts/examples_per_second"]]
+    assert per_second == pytest.approx([BATCH * speed for _, speed in found["charts/SPS"]])
+    assert lines(tmp_path)[0]["step_ms_median"] >= 20
