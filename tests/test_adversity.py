@@ -1,5 +1,6 @@
 """Bad input at the command line: one line on stderr, exit code 2, nothing half-written."""
 
+import os
 import re
 import subprocess
 import sys
@@ -7,7 +8,7 @@ import sys
 import pytest
 import requests
 
-from lrn_tf import benchmarks, main
+from lrn_tf import main
 from lrn_tf.errors import UserError
 from lrn_tf.settings import resolve
 from lrn_tf.workdir import Workdir
@@ -15,9 +16,12 @@ from lrn_tf.workdir import Workdir
 
 def command(folder, *arguments, options=()):
     """Runs the program in a folder."""
+    # The variable, which the tests themselves set, would bring TensorFlow's messages back.
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
     return subprocess.run(
         [sys.executable, *options, "-m", "lrn_tf.main", *arguments],
         cwd=folder,
+        env=environment,
         capture_output=True,
         text=True,
         timeout=300,
@@ -165,11 +169,10 @@ def test_missing_data_and_no_network(refused, folder, monkeypatch, capsys, bench
         raise requests.ConnectionError("no network")
 
     monkeypatch.setattr(requests, "head", no_network)
-    monkeypatch.setattr(benchmarks, "_prepare", no_network)
     (folder / "nothing").mkdir()
     said = refused(benchmark=benchmark, data_dir=str(folder / "nothing"))
     assert re.search(remedy, said), said
-    assert "--benchmark=digits_mtl works offline" in said
+    assert re.search(r"--benchmark=digits_mtl,?.* works offline", said)
     assert not list((folder / "nothing").iterdir())
 
 

@@ -152,7 +152,9 @@ def test_falls_back_twice(folder, capsys):
 def test_all_damaged(folder):
     for step in steps_in(folder):
         os.truncate(folder / f"step-{step}.{DATA}", 7)
-    with pytest.raises(UserError, match=r"none of the 3 checkpoints in .* can be read; give another") as caught:
+    with pytest.raises(
+        UserError, match=r"none of the 3 checkpoints in .* can be read; give another"
+    ) as caught:
         restored(folder)
     assert "\n" not in str(caught.value)
 
@@ -224,7 +226,9 @@ def test_a_full_disk_keeps_what_was_saved(folder):
     # The largest file that this process may write, in bytes.
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
     try:
-        with pytest.raises(UserError, match="cannot write a checkpoint of step 50 to .*; free space") as caught:
+        with pytest.raises(
+            UserError, match="cannot write a checkpoint of step 50 to .*; free space"
+        ) as caught:
             checkpoints.save(50)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -82,7 +82,9 @@ def test_evaluating_again_sees_the_weights_as_they_are():
     rng = np.random.default_rng(0)
     oracle, held = Oracle(300, rng), examples(300, rng)
     oracle.logits = tf.Variable(oracle.logits)
-    evaluate = Evaluator(oracle, DeviceExamples(held, np.zeros(1, np.float32), np.ones(1, np.float32)), TASKS)
+    evaluate = Evaluator(
+        oracle, DeviceExamples(held, np.zeros(1, np.float32), np.ones(1, np.float32)), TASKS
+    )
     evaluate()
     oracle.logits.assign(100 * tf.one_hot(held.label, CLASSES))
     assert evaluate().accuracy == 1.0

@@ -19,7 +19,7 @@ SEED = tf.constant([0, 7])
 
 
 def digits():
-    """Images, tasks and labels: even or odd. Every example has a task of its own, which tells them apart."""
+    """Images, tasks and labels (even or odd). Every example has a task of its own."""
     source = sklearn.datasets.load_digits()
     images = (source.images[:BATCH, :, :, None] - 4.9) / 6.0
     labels = source.target[:BATCH] % 2
@@ -29,9 +29,13 @@ def digits():
 class Training:
     """An LRN, its compiled step, and a way back to the start: compiling takes most of a test's time."""
 
-    def __init__(self, make_pool):
+    def __init__(self, make_pool, policy="float32"):
         keras.utils.set_random_seed(0)
-        self.lrn = LRN(make_pool((8, 8, 1), 2, SETTINGS.dup), BATCH, SETTINGS)
+        keras.config.set_dtype_policy(policy)
+        try:
+            self.lrn = LRN(make_pool((8, 8, 1), 2, SETTINGS.dup), BATCH, SETTINGS)
+        finally:
+            keras.config.set_dtype_policy("float32")
         self.step = tf.function(self.lrn.train_step, autograph=False)
         self.examples = digits()
         self._start = self.state()
@@ -266,7 +270,8 @@ def test_ppo_makes_rewarded_actions_more_likely(training):
 
 
 @pytest.mark.slow
-def test_the_pyramid_learns_a_batch():
-    history = Training(pools.pyramid).run(60)
+@pytest.mark.parametrize("make, policy", [(pools.pyramid, "float32"), (pools.paper, "mixed_bfloat16")])
+def test_other_pools_and_types_learn_a_batch(make, policy):
+    history = Training(make, policy).run(60)
     assert np.mean(history["train/loss"][-10:]) < 0.5 * np.mean(history["train/loss"][:3])
     assert np.isfinite(list(history.values())).all()

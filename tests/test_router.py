@@ -70,6 +70,21 @@ def test_parameters_at_the_papers_width():
     assert router.count_params() == 527_104 + 790_784 + images + embeddings + 3 * 257
 
 
+def test_scales_of_the_initial_router():
+    """They multiply the weights that Keras would draw, and touch no others."""
+
+    def make(*scales):
+        keras.utils.set_random_seed(0)
+        return Router(IMAGE, TASKS, MODULES, DEPTH, WIDTH, *scales)
+
+    plain, scaled = make(), make(3.0, 0.1)
+    for layer, factor in ((plain.logit, 3.0), (plain.image_encoder.layers.layers[-1], 0.1)):
+        layer.kernel.assign(factor * layer.kernel)
+    for a, b in zip(plain.get_weights(), scaled.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    assert np.abs(make().logit.kernel).max() < np.sqrt(6 / (WIDTH + 1))  # Glorot's uniform distribution
+
+
 def test_candidates_are_a_set(router):
     order = [3, 1, 4, 0, 2]
     candidates = np.array([2, 4, 5, 8, PASS])
@@ -97,17 +112,16 @@ def test_the_state_tells_apart_what_happened(router, other):
 
 
 def test_image_and_task_matter(router):
-    candidates = tf.constant([[2, 4, 5]])
-    real = tf.ones_like(candidates, tf.bool)
-    nothing = tf.zeros((1, 0), tf.int32)
     images, tasks = examples(2)
-    found = [
-        router(images[i : i + 1], tasks[k : k + 1], nothing, candidates, real)
-        for i, k in [(0, 0), (0, 1), (1, 0)]
-    ]
-    for logits, value in found[1:]:
-        assert np.abs(logits - found[0][0]).max() > 0.01
-        assert np.abs(value - found[0][1]).max() > 0.001
+    candidates = tf.constant([[2, 4, 5]])
+
+    def answer(i, k):
+        start = tf.zeros((1, 0), tf.int32)
+        return router(images[i : i + 1], tasks[k : k + 1], start, candidates, candidates > 0)
+
+    for logits, value in (answer(0, 1), answer(1, 0)):
+        assert np.abs(logits - answer(0, 0)[0]).max() > 0.01
+        assert np.abs(value - answer(0, 0)[1]).max() > 0.001
 
 
 def test_the_folded_decoder_equals_the_plain_one():
@@ -170,9 +184,6 @@ def test_entropy():
     p = np.array([[0.5, 0.25, 0.25, 0.0], [1.0, 0.0, 0.0, 0.0]])
     logits = np.where(p > 0, np.log(np.maximum(p, 1e-9)), -1e8).astype(np.float32)
     np.testing.assert_allclose(entropy(tf.nn.log_softmax(logits)), [1.5 * np.log(2), 0.0], rtol=1e-6)
-
-
-# --- Episodes
 
 
 @pytest.fixture(scope="module", params=pools.POOLS)

@@ -75,7 +75,9 @@ def test_config_tells_how_the_run_came_about(folder):
 def test_no_revision_of_a_repository_that_only_surrounds_the_package(tmp_path, monkeypatch):
     subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
     (tmp_path / "site-packages" / "lrn_tf").mkdir(parents=True)
-    monkeypatch.setattr(workdir_module, "__file__", str(tmp_path / "site-packages" / "lrn_tf" / "workdir.py"))
+    monkeypatch.setattr(
+        workdir_module, "__file__", str(tmp_path / "site-packages" / "lrn_tf" / "workdir.py")
+    )
     make(tmp_path / "run").create()
     assert json.loads((tmp_path / "run" / "config.json").read_text())["git_revision"] is None
 
@@ -191,7 +193,9 @@ def test_metrics_are_read_as_written(running):
     assert text.count("\n") == 2 and text.endswith("\n")
 
 
-@pytest.mark.parametrize("step, kept", [(0, []), (6, []), (7, [7]), (13, [7]), (14, [7, 14]), (99, [7, 14])])
+@pytest.mark.parametrize(
+    "step, kept", [(0, []), (6, []), (7, [7]), (13, [7]), (14, [7, 14]), (99, [7, 14])]
+)
 def test_metrics_are_rewound_to_the_checkpoint(running, step, kept):
     """Lines after the checkpoint are written again; step 17 of epochs of 7 was cut short."""
     for written in (7, 14, 17):

@@ -1,0 +1,261 @@
+"""Real runs of `python -m lrn_tf.main`: what they leave, and that a kill changes nothing of it.
+
+Four runs share the fixture `runs`, two at a time, as each spends a quarter of a minute on compilation.
+"""
+
+import collections
+import concurrent.futures
+import json
+import math
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+pytestmark = pytest.mark.slow
+
+# 56 steps an epoch; sums are looked at every 20.
+STEPS = 56
+SMALL = ("--benchmark=digits_mtl", "--dup=2", "--depth=3", "--d_model=16", "--batch_size=256", "--epochs=2")
+COMMAND = (*SMALL, "--checkpoint_every=20")
+TASKS = [f"digit {digit}" for digit in range(10)]
+KINDS = ["conv_in", "conv", "flat_fc", "fc", "flat_out", "fc_out"]
+TIMINGS = ("examples_per_second", "step_ms_median", "seconds")
+
+
+def start(folder, *arguments):
+    # The variable, which the tests themselves set, would bring TensorFlow's messages back.
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "lrn_tf.main", f"--workdir={folder}", *arguments],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=(folder.parent / f"{folder.name}.stderr").open("a"),
+        text=True,
+    )
+
+
+def finish(folder, *arguments):
+    process = start(folder, *arguments)
+    shown, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, stderr(folder)[-2000:]
+    return shown
+
+
+def stderr(folder):
+    return (folder.parent / f"{folder.name}.stderr").read_text()
+
+
+def whole(folder):
+    """Never killed."""
+    (folder.parent / "shown").write_text(finish(folder, *COMMAND))
+
+
+def killed(folder):
+    """Killed at a random step after the first checkpoint, and continued by the same command."""
+    target = random.SystemRandom().randint(21, 2 * STEPS - 8)
+    process = start(folder, *COMMAND)
+    at = 0
+    while at < target and process.poll() is None:
+        time.sleep(0.01)
+        at = max([0, *(int(n) for n in re.findall(rf" (\d+)/{2 * STEPS} \[", stderr(folder)))])
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    print(f"killed at step {at} (or a few later) of {2 * STEPS}; wanted {target}; {steps_of(folder)} saved")
+    assert process.returncode == -signal.SIGKILL
+    finish(folder, *COMMAND)
+
+
+def cut(folder):
+    """Ended by --max_steps within the second epoch, and continued to the end."""
+    finish(folder, *SMALL, "--max_steps=70")
+    (folder.parent / "cut.jsonl").write_bytes((folder / "metrics.jsonl").read_bytes())
+    finish(folder, *SMALL)
+
+
+def bfloat16(folder):
+    finish(folder, *SMALL, "--dtype=bfloat16", "--max_steps=20")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Waits for a run and returns its folder."""
+    parent = tmp_path_factory.mktemp("runs")
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        started = {}
+        for job in (killed, whole, cut, bfloat16):
+            started[job] = pool.submit(job, parent / job.__name__)
+
+        def folder_of(job):
+            started[job].result()
+            return parent / job.__name__
+
+        yield folder_of
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def without_timings(folder):
+    text = (folder / "metrics.jsonl").read_text()
+    return re.sub(rf'("({"|".join(TIMINGS)})": )[^,}}]+', r"\1", text)
+
+
+def steps_of(folder):
+    return sorted(int(path.stem[len("step-") :]) for path in (folder / "checkpoints").glob("step-*.index"))
+
+
+def tensors(folder):
+    """All that the last checkpoint holds but TensorFlow's own bookkeeping."""
+    reader = tf.train.load_checkpoint(str(folder / "checkpoints" / f"step-{steps_of(folder)[-1]}"))
+    names = [n for n in reader.get_variable_to_shape_map() if not n.startswith(("_CHECK", "save_counter"))]
+    return {name: reader.get_tensor(name) for name in names}
+
+
+def scalars(folder):
+    """What TensorBoard reads: by tag, a list of (step, value)."""
+    found = collections.defaultdict(list)
+    for path in sorted(folder.glob("events*")):
+        for event in tf.compat.v1.train.summary_iterator(str(path)):
+            for value in event.summary.value:
+                found[value.tag].append((event.step, float(tf.make_ndarray(value.tensor))))
+    return found
+
+
+@pytest.mark.parametrize("job", [killed, cut])
+def test_a_run_that_was_stopped_and_continued_is_like_one_that_was_not(runs, job):
+    expected, folder = runs(whole), runs(job)
+    assert without_timings(folder) == without_timings(expected)
+    assert steps_of(folder)[-1] == steps_of(expected)[-1] == 2 * STEPS
+    ours, theirs = tensors(folder), tensors(expected)
+    assert ours.keys() == theirs.keys() and len(ours) > 100
+    for name, value in ours.items():
+        np.testing.assert_array_equal(value, theirs[name], err_msg=name)
+    assert "continuing at step" in stderr(folder)
+
+
+def test_the_line_of_an_epoch_cut_short(runs):
+    folder = runs(cut)
+    first, second = map(json.loads, (folder.parent / "cut.jsonl").read_text().splitlines())
+    assert (first["epoch"], first["step"]) == (1, STEPS)
+    assert (second["epoch"], second["step"]) == (2, 70)
+    assert [line["step"] for line in lines(folder)] == [STEPS, 2 * STEPS]
+
+
+def test_metrics(runs):
+    found = lines(runs(whole))
+    assert [(line["epoch"], line["step"]) for line in found] == [(1, STEPS), (2, 2 * STEPS)]
+    for line in found:
+        assert 0 < line["train_loss"] < 5 and 0.5 < line["train_accuracy"] <= 1
+        assert list(line["test_accuracy_per_task"]) == TASKS
+        # All tasks have the same test images.
+        mean = np.mean(list(line["test_accuracy_per_task"].values()))
+        assert 0.5 < line["test_accuracy"] == pytest.approx(mean)
+        assert type(line["unused_modules"]) is int and 0 <= line["unused_modules"] <= 10
+        assert 2 <= line["mean_length"] <= 3
+        assert list(line["task_information_bits"]) == KINDS
+        assert all(0 <= bits <= math.log2(10) for bits in line["task_information_bits"].values())
+        assert all(line[name] > 0 for name in TIMINGS)
+    assert [line["learning_rate"] for line in found] == pytest.approx([1e-3, 0.97e-3])
+    assert found[1]["train_loss"] < found[0]["train_loss"]
+
+
+def test_config(runs):
+    config = json.loads((runs(whole) / "config.json").read_text())
+    asked = {
+        "dup": 2,
+        "depth": 3,
+        "d_model": 16,
+        "batch_size": 256,
+        "lr_decay": 0.97,
+        "checkpoint_every": 20,
+    }
+    assert {name: config["settings"][name] for name in asked} == asked
+    assert config["versions"]["tensorflow"] == tf.__version__
+    assert "git_revision" in config
+
+
+def test_what_the_user_sees(runs):
+    folder = runs(whole)
+    assert "Traceback" not in stderr(folder) and "WARNING" not in stderr(folder)
+    said = re.split(r"[\r\n]+", stderr(folder))
+    beginnings = [
+        "digits_mtl: 10 tasks",
+        "pool paper: 12 modules",
+        "memory: about",
+        "device: ",
+        "starting: 112",
+    ]
+    assert [line[: len(b)] for line, b in zip(said, beginnings, strict=False)] == beginnings
+    rows = (folder.parent / "shown").read_text().splitlines()
+    assert [row.split()[:4] for row in rows] == [
+        ["epoch", "1", "step", "56"],
+        ["epoch", "2", "step", "112"],
+    ]
+
+
+def test_tensorboard_while_training(runs):
+    folder = runs(whole)
+    found, epochs = scalars(folder), lines(folder)
+    looks = [20, 40, 56, 60, 80, 100, 112]
+    losses = ("policy_loss", "value_loss", "entropy", "approx_kl", "old_approx_kl", "clipfrac")
+    tags = ["train/loss", "train/accuracy", "reward/bonus", "reward/return", "route/length"]
+    tags += ["route/entropy_per_example", "route/entropy_of_batch_mean", "losses/explained_variance"]
+    tags += [f"losses/{name}" for name in losses]
+    for tag in tags:
+        assert [step for step, _ in found[tag]] == looks, tag
+        # Each is the mean since the last one, so together they are the means of the epochs.
+        values = np.array([value for _, value in found[tag]])
+        assert np.isfinite(values).all(), tag
+        means = [np.dot(values[:3], [20, 20, 16]) / STEPS, np.dot(values[3:], [4, 20, 20, 12]) / STEPS]
+        expected = [line["metrics"][tag] for line in epochs]
+        np.testing.assert_allclose(means, expected, rtol=1e-4, atol=1e-6, err_msg=tag)
+    rates = [1e-3] * 3 + [0.97e-3] * 4
+    assert found["charts/learning_rate"] == [
+        (step, pytest.approx(rate)) for step, rate in zip(looks, rates, strict=True)
+    ]
+    for (step, speed), (_, per_second) in zip(
+        found["charts/SPS"], found["charts/examples_per_second"], strict=True
+    ):
+        assert step in looks and speed > 0
+        assert per_second == pytest.approx(256 * speed, rel=1e-5)
+
+
+def test_tensorboard_after_each_epoch(runs):
+    folder = runs(whole)
+    found = scalars(folder)
+    for line in lines(folder):
+        expected = {
+            "test/accuracy": line["test_accuracy"],
+            "test/loss": line["test_loss"],
+            "test/unused_modules": line["unused_modules"],
+            "test/mean_length": line["mean_length"],
+        }
+        expected |= {f"test_accuracy_per_task/{k}": v for k, v in line["test_accuracy_per_task"].items()}
+        expected |= {f"task_information_bits/{k}": v for k, v in line["task_information_bits"].items()}
+        for tag, value in expected.items():
+            assert len(found[tag]) == 2, tag
+            assert (line["step"], pytest.approx(value, rel=1e-6)) in found[tag], tag
+
+
+def test_bfloat16_keeps_its_variables_in_float32(runs):
+    folder = runs(bfloat16)
+    assert {value.dtype.name for value in tensors(folder).values()} <= {
+        "float32",
+        "float64",
+        "int32",
+        "int64",
+    }
+    assert all(np.isfinite(value).all() for value in tensors(folder).values())
+    assert [line["step"] for line in lines(folder)] == [20]
+    # It does compute otherwise: near to what float32 gives, but not the same.
+    loss, exact = (scalars(f)["train/loss"][0][1] for f in (folder, runs(whole)))
+    assert 0 < abs(loss - exact) < 0.05
