@@ -106,6 +106,9 @@ class Settings:
     checkpoint_every: int = setting(
         0, "Steps between checkpoints; 0 saves after every epoch only" + OURS, low=0
     )
+    profile: bool = setting(
+        False, "Write a profile of the run's 10th to 20th step for TensorBoard into the workdir" + OURS
+    )
 
     @property
     def name(self):
@@ -124,7 +127,7 @@ PRESETS = {
 }
 
 # A run may be continued although these differ: they do not change what is computed.
-FREE_ON_RESUME = ("data_dir", "workdir", "epochs", "max_steps", "resume", "checkpoint_every")
+FREE_ON_RESUME = ("data_dir", "workdir", "epochs", "max_steps", "resume", "checkpoint_every", "profile")
 
 
 def resolve(given: dict[str, typing.Any]) -> Settings:

@@ -19,6 +19,8 @@ from lrn_tf.workdir import Workdir
 
 # Steps between looks at what the device has summed up; each look waits for the device once.
 LOOK_EVERY = 20
+# First and last step of what --profile records.
+PROFILED = (10, 20)
 
 
 class Trainer:
@@ -55,6 +57,7 @@ class Trainer:
             workdir.checkpoints, {"method": method.variables, "step": self._step, "sums": self._sums}
         )
         self._summaries = Summaries(workdir.path)
+        self._profiling = False
 
     def run(self) -> None:
         """Trains to the last epoch or step.
@@ -102,6 +105,7 @@ class Trainer:
             self._train_step(batches[i], rate)
             times.append(time.perf_counter() - before)
             step += 1
+            self._profile(step)
             self._bar.update()
             if step % LOOK_EVERY == 0 or step == end:
                 seen = self._look(step, i + 1, seen, learning_rate)
@@ -140,6 +144,15 @@ class Trainer:
         self._step.assign_add(1)
         self._broken.assign(tf.where((self._broken < 0) & ~finite, self._step, self._broken))
         self._sums.assign_add(values)
+
+    def _profile(self, step):
+        """Starts the profiler before the run's 10th step and ends it after the 20th."""
+        if self.settings.profile and step == PROFILED[0] - 1:
+            tf.profiler.experimental.start(str(self.workdir.path))
+            self._profiling = True
+        if self._profiling and step in (PROFILED[1], self.last_step):
+            tf.profiler.experimental.stop()
+            self._profiling = False
 
     def _look(self, step, done, seen, learning_rate):
         """Reads the sums: to the progress bar, to TensorBoard, and to stop early when a loss broke."""

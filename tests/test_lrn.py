@@ -173,20 +173,26 @@ def what_happens(lrn, examples, bonus, placement):
     return metrics, advantages, advantages + values
 
 
+def record_minibatches(lrn, monkeypatch):
+    """The list that PPO's minibatches will be put in, instead of being learned from."""
+    minibatches = []
+
+    def record(images, tasks, episodes, advantage, returns):
+        minibatches.append((tasks.numpy(), advantage.numpy(), returns.numpy(), episodes.actions.numpy()))
+        names = [name.removeprefix("losses/") for name in LRN.metrics if name.startswith("losses/")]
+        return [tf.zeros_like(w) for w in lrn.router_weights], dict.fromkeys(names, tf.constant(0.0))
+
+    monkeypatch.setattr(lrn, "_ppo_gradients", record)
+    return minibatches
+
+
 @pytest.mark.parametrize(
     "bonus, placement", [(1.0, "every_step"), (0.0, "every_step"), (0.5, "until_output"), (2.0, "terminal")]
 )
 def test_what_a_step_reports_and_gives_to_ppo(training, bonus, placement, monkeypatch):
     lrn = training.lrn
     expected, advantages, returns = what_happens(lrn, training.examples, bonus, placement)
-    minibatches = []
-
-    def record(images, tasks, episodes, advantage, of_return):
-        minibatches.append((tasks.numpy(), advantage.numpy(), of_return.numpy(), episodes.actions.numpy()))
-        names = [name.removeprefix("losses/") for name in LRN.metrics if name.startswith("losses/")]
-        return [tf.zeros_like(w) for w in lrn.router_weights], dict.fromkeys(names, tf.constant(0.0))
-
-    monkeypatch.setattr(lrn, "_ppo_gradients", record)
+    minibatches = record_minibatches(lrn, monkeypatch)
     monkeypatch.setattr(lrn, "settings", dataclasses.replace(SETTINGS, bonus=bonus, reward=placement))
     metrics = lrn.train_step(*training.examples, SEED, tf.constant(1e-3))
     found = {name: float(metrics[name]) for name in expected}
@@ -194,8 +200,8 @@ def test_what_a_step_reports_and_gives_to_ppo(training, bonus, placement, monkey
     assert bonus > 0 or found["reward/bonus"] == 0
 
     # Each pass of PPO sees each episode once, in another order.
-    order = np.concatenate([tasks for tasks, *_ in minibatches]).reshape(2, BATCH)
-    assert [len(tasks) for tasks, *_ in minibatches] == [16] * 4
+    assert [len(rows) for rows, *_ in minibatches] == [16] * 4
+    order = np.concatenate([rows for rows, *_ in minibatches]).reshape(2, BATCH)
     assert np.sort(order).tolist() == [list(range(BATCH))] * 2
     assert (order[0] != order[1]).any() and (order[0] != np.arange(BATCH)).any()
     actions = lrn.route(*training.examples[:2], SEED).actions.numpy()
@@ -203,6 +209,13 @@ def test_what_a_step_reports_and_gives_to_ppo(training, bonus, placement, monkey
         np.testing.assert_allclose(advantage, advantages[rows], rtol=1e-3, atol=1e-4)
         np.testing.assert_allclose(of_return, returns[rows], rtol=1e-3, atol=1e-4)
         assert (of_action == actions[rows]).all()
+
+
+def test_minibatches_are_drawn_anew_in_each_step(training, monkeypatch):
+    minibatches = record_minibatches(training.lrn, monkeypatch)
+    for seed in (SEED, SEED + 1):
+        training.lrn.train_step(*training.examples, seed, tf.constant(1e-3))
+    assert set(minibatches[0][0]) != set(minibatches[4][0])
 
 
 def test_number_of_router_updates(training):

@@ -1,6 +1,6 @@
 """Real runs of `python -m lrn_tf.main`: what they leave, and that a kill changes nothing of it.
 
-Four runs share the fixture `runs`, two at a time, as each spends a quarter of a minute on compilation.
+Five runs share the fixture `runs`, two at a time, as each spends a quarter of a minute on compilation.
 """
 
 import collections
@@ -69,7 +69,7 @@ def killed(folder):
     process.send_signal(signal.SIGKILL)
     process.communicate()
     print(f"killed at step {at} (or a few later) of {2 * STEPS}; wanted {target}; {steps_of(folder)} saved")
-    assert process.returncode == -signal.SIGKILL
+    assert process.returncode == -signal.SIGKILL, stderr(folder)[-2000:]
     finish(folder, *COMMAND)
 
 
@@ -84,13 +84,19 @@ def bfloat16(folder):
     finish(folder, *SMALL, "--dtype=bfloat16", "--max_steps=20")
 
 
+def diverged(folder):
+    process = start(folder, *SMALL, "--learning_rate=1e30", "--checkpoint_every=1")
+    process.communicate(timeout=600)
+    assert process.returncode == 2
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """Waits for a run and returns its folder."""
     parent = tmp_path_factory.mktemp("runs")
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         started = {}
-        for job in (killed, whole, cut, bfloat16):
+        for job in (killed, whole, cut, diverged, bfloat16):
             started[job] = pool.submit(job, parent / job.__name__)
 
         def folder_of(job):
@@ -113,9 +119,10 @@ def steps_of(folder):
     return sorted(int(path.stem[len("step-") :]) for path in (folder / "checkpoints").glob("step-*.index"))
 
 
-def tensors(folder):
-    """All that the last checkpoint holds but TensorFlow's own bookkeeping."""
-    reader = tf.train.load_checkpoint(str(folder / "checkpoints" / f"step-{steps_of(folder)[-1]}"))
+def tensors(folder, step=None):
+    """All that a checkpoint, the last one, holds but TensorFlow's own bookkeeping."""
+    step = steps_of(folder)[-1] if step is None else step
+    reader = tf.train.load_checkpoint(str(folder / "checkpoints" / f"step-{step}"))
     names = [n for n in reader.get_variable_to_shape_map() if not n.startswith(("_CHECK", "save_counter"))]
     return {name: reader.get_tensor(name) for name in names}
 
@@ -244,6 +251,16 @@ def test_tensorboard_after_each_epoch(runs):
         for tag, value in expected.items():
             assert len(found[tag]) == 2, tag
             assert (line["step"], pytest.approx(value, rel=1e-6)) in found[tag], tag
+
+
+def test_a_run_that_diverges(runs):
+    """It ends on a line of its own after the progress bar, and saves nothing that is broken."""
+    folder = runs(diverged)
+    last = stderr(folder).splitlines()[-1]
+    assert re.fullmatch(r"lrn_tf: .* not finite .* step [1-3][;,].* smaller --learning_rate", last), last
+    assert "Traceback" not in stderr(folder) and not (folder / "metrics.jsonl").exists()
+    for step in steps_of(folder):
+        assert all(np.isfinite(value).all() for value in tensors(folder, step).values())
 
 
 def test_bfloat16_keeps_its_variables_in_float32(runs):
