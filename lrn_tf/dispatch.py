@@ -26,12 +26,14 @@ class Modules(keras.layers.Layer):
         self.pool = pool
         self.waves = Waves(pool, depth)
         self.layer_of = [build_layer(pool.kinds[kind]) for kind in pool.kind]
+        # The variables themselves: inside `call` Keras would hand out copies in the compute dtype.
+        self._weights_of = [[w.value for w in layer.trainable_variables] for layer in self.layer_of]
         self._run_kind = [self._make_run_kind(kind) for kind in range(len(pool.kinds))]
         self.built = True
 
     def weights_of(self, module: int) -> list[tf.Variable]:
         """The weights of a module."""
-        return [weight.value for weight in self.layer_of[module].trainable_variables]
+        return self._weights_of[module]
 
     def call(self, images, paths):
         """Runs every example's network.
@@ -64,6 +66,8 @@ class Modules(keras.layers.Layer):
                     sizes = schedule.counts[wave, place : place + kind.dup]
                     last = row + tf.reduce_sum(sizes)
                     rows = schedule.order[wave, row:last]
+                if kind.input not in held:  # nobody is there yet, in a cycle of kinds
+                    held[kind.input] = tf.zeros((tf.shape(images)[0], *kind.input), self.compute_dtype)
                 x, held[kind.input] = take(held[kind.input], rows)
                 y = self._run(k, x, sizes)
                 given = OUTPUT if kind.role == OUTPUT else kind.output

@@ -55,9 +55,11 @@ def route(router: Router, process: DecisionProcess, images, tasks, seed=None) ->
     networks = process.start(batch)
     percept = router.perceive(images, tasks)
     if seed is not None:
-        # Gumbel noise; of the stateless generators only this one is the same in and out of XLA.
+        # Gumbel noise, from random bits: XLA makes the same bits as TensorFlow, but other floats.
         shape = (process.depth, batch, max(process.max_candidates))
-        uniform = tf.random.stateless_uniform(shape, seed, minval=1e-20, alg="philox")
+        bits = tf.random.stateless_uniform(shape, seed, None, None, tf.uint32, alg="philox")
+        mantissa = tf.bitwise.right_shift(bits, tf.constant(9, tf.uint32))
+        uniform = (tf.cast(mantissa, tf.float32) + 0.5) * 2.0**-23  # within (0, 1), never at its ends
         noise = -tf.math.log(-tf.math.log(uniform))  # (T, B, C)
     steps = []
     for t in range(1, process.depth + 1):

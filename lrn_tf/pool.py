@@ -27,9 +27,9 @@ class Kind:
         role: `input` (first in a network), `hidden`, or `output` (last in a network).
         input: shape of what a module takes, without the batch.
         output: shape of what it returns, without the batch.
-        layer: makes a new, unbuilt Keras layer with weights of its own. It is called `dup` times. It
-            may hold trainable weights only: state such as moving averages has no meaning where each
-            call sees another subset of the batch.
+        layer: makes a new, unbuilt Keras layer with weights of its own. It is called `dup` times and
+            must make the same layer every time. It may hold trainable weights only: state such as moving
+            averages has no meaning where each call sees another subset of the batch.
         dup: the number of modules of this kind.
     """
 
