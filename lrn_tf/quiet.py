@@ -1,8 +1,9 @@
 """TensorFlow without its start-up messages, so that what the user reads is ours."""
 
 import contextlib
-import logging
 import os
+
+from absl import logging
 
 
 @contextlib.contextmanager
@@ -35,8 +36,8 @@ def start_tensorflow() -> str:
             tf.config.experimental.set_memory_growth(gpu, True)
         tf.config.list_logical_devices()
     if not verbose:
-        logging.getLogger("absl").setLevel(logging.ERROR)
-        tf.get_logger().setLevel(logging.ERROR)
+        logging.set_verbosity(logging.ERROR)
+        tf.get_logger().setLevel("ERROR")
     if gpus:
         return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
     return f"CPU ({os.cpu_count()} cores)"

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import resource
 
 import numpy as np
 import pytest
@@ -152,6 +153,28 @@ def test_tensorboard_has_what_metrics_have(whole):
         assert found[tag] == [(step, pytest.approx(value)) for step, value in expected]
     rates = [(5, 0.1), (10, 0.1 * 0.97), (15, 0.1 * 0.97**2)]
     assert found["charts/learning_rate"] == [(step, pytest.approx(rate)) for step, rate in rates]
+
+
+def test_a_full_disk_stops_the_run(tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # The largest file that this process may write, in bytes; the summaries' is the first to reach it.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(UserError, match="cannot write") as caught:
+            run(tmp_path, epochs=1000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "\n" not in str(caught.value)
+    # With space again the same command continues.
+    before = checkpoint_steps(tmp_path)[-1]
+    continued = run(tmp_path, epochs=before // 5 + 1)
+    assert len(continued.steps) == 5
+
+
+@pytest.mark.parametrize("max_steps", [0, 15])
+def test_profile(tmp_path, max_steps):
+    run(tmp_path, size=121, epochs=1, profile=True, max_steps=max_steps)
+    assert list(tmp_path.glob("plugins/profile/*/*.xplane.pb"))
 
 
 def test_speed_leaves_out_the_compilation(tmp_path):

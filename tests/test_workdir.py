@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import os
 import pathlib
+import resource
 import subprocess
 
 import pytest
@@ -15,7 +16,7 @@ from lrn_tf.settings import Settings, resolve
 from lrn_tf.workdir import Workdir
 
 # What a run may be continued with although it differs.
-FREE = {"data_dir", "workdir", "epochs", "max_steps", "resume", "checkpoint_every"}
+FREE = {"data_dir", "workdir", "epochs", "max_steps", "resume", "checkpoint_every", "profile"}
 REPOSITORY = pathlib.Path(workdir_module.__file__).resolve().parents[1]
 
 
@@ -215,6 +216,19 @@ def test_half_a_line_is_forgotten(running):
     running.rewind_metrics(7, steps_per_epoch=7)
     running.append_metrics({"step": 14})
     assert [line["step"] for line in running.read_metrics()] == [7, 14]
+
+
+def test_a_full_disk(running):
+    running.append_metrics({"step": 7})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # The largest file that this process may write, in bytes.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        with pytest.raises(UserError, match=r"cannot write \S+metrics.jsonl \(.+\); free space"):
+            running.append_metrics({"step": 14, "long": "x" * 20_000})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert running.read_metrics() == [{"step": 7}]
 
 
 def test_rewinding_without_metrics_writes_nothing(running):
