@@ -22,9 +22,6 @@ class Checkpoints:
         """Args: folder: made when missing. variables: nested dicts and lists of `tf.Variable`."""
         self.folder = folder
         self._checkpoint = tf.train.Checkpoint(**variables)
-        self._manager = tf.train.CheckpointManager(
-            self._checkpoint, str(folder), max_to_keep=KEEP, checkpoint_name="step"
-        )
 
     def save(self, step: int) -> None:
         """Writes a checkpoint and deletes the oldest of more than three.
@@ -33,7 +30,9 @@ class Checkpoints:
             UserError: the disk refuses.
         """
         try:
-            self._manager.save(checkpoint_number=step)
+            self._checkpoint.write(str(self.folder / f"step-{step}"))
+            for path in self._paths()[KEEP:]:
+                _delete(path)
         except (tf.errors.OpError, OSError) as error:
             raise UserError(
                 f"cannot write a checkpoint of step {step} to {self.folder}: {_first_line(error)}; free"
@@ -54,10 +53,13 @@ class Checkpoints:
             try:
                 status = self._checkpoint.read(str(path))
                 status.assert_existing_objects_matched()
-            except (tf.errors.OpError, ValueError, AssertionError) as error:
+            # What TensorFlow raises depends on where the damage is.
+            except (tf.errors.OpError, ValueError, AssertionError, IndexError) as error:
                 print(f"checkpoint {path} is damaged ({_first_line(error)})", file=sys.stderr)
                 continue
-            self._forget_newer_than(path)
+            # Damaged ones would count as the newest when the oldest are deleted.
+            for damaged in paths[: paths.index(path)]:
+                _delete(damaged)
             return True
         if paths:
             raise UserError(
@@ -67,23 +69,19 @@ class Checkpoints:
         return False
 
     def _paths(self):
-        """Complete checkpoints, newest first. The index of checkpoints is not asked: it may be damaged."""
+        """Complete checkpoints, newest first."""
         found = {}
         for index in self.folder.glob("step-*.index"):
             if match := re.fullmatch(r"step-(\d+)\.index", index.name):
                 found[int(match.group(1))] = index.with_suffix("")
         return [found[step] for step in sorted(found, reverse=True)]
 
-    def _forget_newer_than(self, path):
-        """Lets the manager continue from a checkpoint, whatever its own records say."""
-        paths = [str(p) for p in reversed(self._paths())]
-        kept = paths[: paths.index(str(path)) + 1]
-        tf.train.update_checkpoint_state(
-            str(self.folder), model_checkpoint_path=kept[-1], all_model_checkpoint_paths=kept
-        )
-        self._manager = tf.train.CheckpointManager(
-            self._checkpoint, str(self.folder), max_to_keep=KEEP, checkpoint_name="step"
-        )
+
+def _delete(path):
+    """Deletes a checkpoint, its index first: without one it is no checkpoint."""
+    path.with_name(path.name + ".index").unlink(missing_ok=True)
+    for data in path.parent.glob(f"{path.name}.*"):
+        data.unlink(missing_ok=True)
 
 
 def _first_line(error):

@@ -24,6 +24,8 @@ def define_flags() -> None:
             flags.DEFINE_string(field.name, None, text)
         else:
             define[field.type](field.name, None, text)
+        # --help lists the flags of the program, whichever module defines them.
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[field.name])
 
 
 def _defaults(field):
@@ -69,7 +71,6 @@ def train(settings: Settings) -> None:
     benchmark = benchmarks.load(settings)
     describe(benchmark, settings)
     print(f"device: {device}", file=sys.stderr)
-    workdir.create()
     Trainer(build(benchmark, settings), benchmark, settings, workdir).run()
 
 

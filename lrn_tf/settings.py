@@ -6,6 +6,7 @@ Nothing here imports TensorFlow, so that a mistyped flag is refused at once.
 
 import dataclasses
 import os
+import sys
 import typing
 
 from lrn_tf.errors import UserError
@@ -164,7 +165,9 @@ def _check(field, value):
         allowed = ", ".join(limits["choices"])
         raise UserError(f"--{field.name}={value} is unknown; choose one of: {allowed}")
     low, high = limits["low"], limits["high"]
-    # `not >=` also refuses NaN.
-    if low is not None and not value >= low or high is not None and not value <= high:
+    if low is None:
+        return
+    # `not <=` also refuses NaN, and no number may be infinite.
+    if not low <= value <= (sys.float_info.max if high is None else high):
         allowed = f"{low} to {high}" if high is not None else f"{low} or more"
         raise UserError(f"--{field.name}={value} is out of range; allowed is {allowed}")

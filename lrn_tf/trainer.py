@@ -48,10 +48,13 @@ class Trainer:
         if settings.max_steps:
             self.last_step = min(self.last_step, settings.max_steps)
 
+        # Nothing that is refused leaves a folder.
+        workdir.create()
         self._step = tf.Variable(0, dtype=tf.int64, trainable=False)
         # The first step whose losses or gradients were not finite; -1 while all were.
         self._broken = tf.Variable(-1, dtype=tf.int64, trainable=False)
         self._sums = tf.Variable(tf.zeros(len(method.metrics), tf.float64), trainable=False)
+        self._compiled = False
         self._train_step = tf.function(self._train_step, autograph=False)
         self._checkpoints = Checkpoints(
             workdir.checkpoints, {"method": method.variables, "step": self._step, "sums": self._sums}
@@ -76,6 +79,9 @@ class Trainer:
     def _start(self):
         if self._checkpoints.restore():
             step = int(self._step)
+            if step >= self.last_step:
+                print(f"finished already, at step {step:,}: {self.workdir.metrics}", file=sys.stderr)
+                return step
             self.workdir.rewind_metrics(step, self.steps_per_epoch)
             print(f"continuing at step {step:,} of {self.last_step:,}", file=sys.stderr)
             return step
@@ -98,6 +104,7 @@ class Trainer:
         if not done:
             self._sums.assign(tf.zeros_like(self._sums))
         seen = (done, self._sums.numpy())
+        self._lap = (step, time.perf_counter())
         started, times = time.perf_counter(), []
 
         for i in range(done, batches.shape[0]):
@@ -105,17 +112,19 @@ class Trainer:
             self._train_step(batches[i], rate)
             times.append(time.perf_counter() - before)
             step += 1
+            if not self._compiled:
+                self._compiled, self._lap = True, (step, time.perf_counter())
             self._profile(step)
             self._bar.update()
             if step % LOOK_EVERY == 0 or step == end:
                 seen = self._look(step, i + 1, seen, learning_rate)
             every = self.settings.checkpoint_every
             if every and step % every == 0 and step != end:
-                self._check_finite()
+                self._check_weights(step)
                 self._checkpoints.save(step)
 
         seconds = time.perf_counter() - started
-        self._check_finite()
+        self._check_weights(step)
         averages = self._averages(batches.shape[0])
         line = {
             "epoch": epoch + 1,
@@ -160,7 +169,9 @@ class Trainer:
         sums = self._sums.numpy()
         recent = dict(zip(self.method.metrics, (sums - seen[1]) / max(done - seen[0], 1), strict=True))
         epoch = -(-step // self.steps_per_epoch)
-        rate = self._bar.format_dict["rate"] or 0.0
+        now = time.perf_counter()
+        rate = (step - self._lap[0]) / (now - self._lap[1])
+        self._lap = (step, now)
         self._bar.set_postfix_str(
             f"epoch {epoch}, loss {recent['train/loss']:.3f}, accuracy {recent['train/accuracy']:.1%}, "
             f"{rate * self.settings.batch_size:,.0f} examples/s",
@@ -177,6 +188,16 @@ class Trainer:
                 f"a loss was not finite at step {step:,}; the checkpoints in {self.workdir.checkpoints} are"
                 f" older and good. Try a smaller --learning_rate"
             )
+
+    def _check_weights(self, step):
+        """Before a checkpoint: a loss is taken before the update that may break the weights."""
+        self._check_finite()
+        for variable in tf.nest.flatten(self.method.variables):
+            if variable.dtype.is_floating and not tf.reduce_all(tf.math.is_finite(variable)):
+                raise UserError(
+                    f"a weight was not finite after step {step:,}; the checkpoints in"
+                    f" {self.workdir.checkpoints} are older and good. Try a smaller --learning_rate"
+                )
 
     def _averages(self, steps):
         values = self._sums.numpy() / steps

@@ -36,10 +36,10 @@ class Workdir:
         Raises:
             UserError: it holds a run with other settings, or any run under --noresume.
         """
-        if not self._config.exists():
-            return
         try:
-            held = json.loads(self._config.read_text(encoding="utf-8"))["settings"]
+            held = dict(json.loads(self._config.read_text(encoding="utf-8"))["settings"])
+        except (FileNotFoundError, NotADirectoryError):
+            return
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise UserError(f"{self._config} cannot be read; give another --workdir") from error
         asked = dataclasses.asdict(self._settings)
