@@ -95,6 +95,17 @@ class Pool:
             if other.role != INPUT and other.input == self.kinds[kind].output
         ]
 
+    def varied_network(self, depth: int) -> list[int]:
+        """The kinds of a network of `depth` modules, as many different ones as possible.
+
+        It stands for a network as one would have built it by hand, when routing is compared with one.
+        """
+        networks = [[k] for k, kind in enumerate(self.kinds) if kind.role == INPUT]
+        for _ in range(depth - 1):
+            networks = [network + [k] for network in networks for k in self.followers(network[-1])]
+        networks = [network for network in networks if self.kinds[network[-1]].role == OUTPUT]
+        return max(networks, key=lambda network: len(set(network)))
+
     def weight_shapes(self, kind: int) -> list[Signature]:
         """The shapes of one module's weights, found without allocating any."""
         # In a graph of its own Keras makes the variables as graph nodes, and no session ever runs it.

@@ -123,9 +123,18 @@ class Trainer:
                 self._check_weights(step)
                 self._checkpoints.save(step)
 
-        seconds = time.perf_counter() - started
+        self._finish_epoch(
+            epoch, step, batches.shape[0], learning_rate, times, time.perf_counter() - started
+        )
+        return step
+
+    def _finish_epoch(self, epoch, step, steps, learning_rate, times, seconds):
+        """Evaluates, writes the epoch's line and saves.
+
+        The epoch has had `steps` steps; `times` are those that this process took, in seconds.
+        """
         self._check_weights(step)
-        averages = self._averages(batches.shape[0])
+        averages = self._averages(steps)
         line = {
             "epoch": epoch + 1,
             "step": step,
@@ -142,7 +151,6 @@ class Trainer:
         # After its line: a kill between the two repeats the epoch's end, and nothing is missing.
         self._checkpoints.save(step)
         self._bar.write(_row(line), file=sys.stdout)
-        return step
 
     def _train_step(self, rows, learning_rate):
         images, tasks, labels = self._examples.batch(rows)

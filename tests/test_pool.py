@@ -154,3 +154,16 @@ def test_weight_shapes_allocate_nothing():
     """No machine holds one flat_fc module of this pool: 2,252 TB."""
     pool = pools.paper((2**18, 2**18, 3), 5, 1)
     assert pool.weight_shapes(2) == [(2**41, 256), (256,), (256,), (256,)]
+
+
+@pytest.mark.parametrize(
+    "depth, kinds",
+    [
+        (2, ["conv_in", "flat_out"]),
+        (4, ["conv_in", "conv", "flat_fc", "fc_out"]),
+        (6, ["conv_in", "conv", "conv", "flat_fc", "fc", "fc_out"]),
+    ],
+)
+def test_varied_network(depth, kinds):
+    pool = pools.paper((8, 8, 1), 2, 3)
+    assert [pool.kinds[k].name for k in pool.varied_network(depth)] == kinds

@@ -27,7 +27,7 @@ from lrn_tf.benchmarks import load
 from lrn_tf.build import build, describe
 from lrn_tf.dispatch import run_all
 from lrn_tf.errors import UserError
-from lrn_tf.pool import INPUT, OUTPUT, build_layer
+from lrn_tf.pool import build_layer
 
 STEPS = flags.DEFINE_integer("steps", 20, "Timed steps of each part, after two that are not", lower_bound=1)
 DISPATCH = "modules forward + backward"
@@ -47,20 +47,11 @@ def milliseconds(run, steps: int = 0) -> float:
     return 1e3 * statistics.median(times[2:])
 
 
-def fixed_kinds(pool, depth: int) -> list[int]:
-    """The kinds of a network of full depth with as many different kinds as possible."""
-    paths = [[k] for k, kind in enumerate(pool.kinds) if kind.role == INPUT]
-    for _ in range(depth - 1):
-        paths = [path + [k] for path in paths for k in pool.followers(path[-1])]
-    paths = [path for path in paths if pool.kinds[path[-1]].role == OUTPUT]
-    return max(paths, key=lambda path: len(set(path)))
-
-
 class FixedNetwork:
     """One network for all examples, the floor that a step is measured against."""
 
     def __init__(self, pool, depth: int):
-        self.kinds = fixed_kinds(pool, depth)
+        self.kinds = pool.varied_network(depth)
         self.layers = [build_layer(pool.kinds[k]) for k in self.kinds]
         self.adam = GroupedAdam([[w.value for w in layer.trainable_variables] for layer in self.layers])
 

@@ -1,0 +1,47 @@
+"""The programs in tools/ run and print what their documentation says."""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+TOOLS = pathlib.Path(__file__).parents[1] / "tools"
+TINY = ("--dup=2", "--depth=3", "--d_model=16")
+
+
+def run(tool, *arguments):
+    command = [sys.executable, str(TOOLS / tool), *TINY, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=600)
+
+
+def test_benchmark_prints_every_part_and_ratio():
+    done = run("benchmark.py", "--steps=2")
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = dict(re.findall(r"^ *(\w.*?) {2,}(-?[\d.]+) +-?[\d.]+$", done.stdout, re.MULTILINE))
+    parts = ["route", "modules forward + backward", "module optimizer", "PPO"]
+    assert {"LRN step", *parts, "fixed network step"} <= set(rows)
+    assert all(float(rows[name]) > 0 for name in ("LRN step", *parts, "fixed network step"))
+    for pattern in (r"first step after [\d.]+ s; peak memory [\d.]+ GiB", r"mask-all: step [\d.]+ ms"):
+        assert re.search(pattern, done.stdout), done.stdout
+
+
+def test_fixed_paths_of_tasks_learn_what_shared_ones_cannot():
+    """One-against-all tasks: one network for all can only answer the majority class."""
+    accuracy = {}
+    for paths in ("task", "shared"):
+        done = run("fixed_paths.py", f"--paths={paths}", "--dup=10", "--max_steps=150", "--every=150")
+        assert done.returncode == 0, done.stderr[-2000:]
+        accuracy[paths] = float(re.search(r"accuracy ([\d.]+)%", done.stdout).group(1))
+    assert accuracy["task"] > 93
+    assert accuracy["shared"] < 91
+
+
+@pytest.mark.parametrize("tool", ["benchmark.py", "fixed_paths.py"])
+def test_bad_input_is_one_line(tool):
+    done = run(tool, "--dup=0")
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == ["lrn_tf: --dup=0 is out of range; allowed is 1 to 1000"]

@@ -1,0 +1,115 @@
+"""What modules learn when nobody routes: the paths are given.
+
+    python tools/fixed_paths.py --paths=task --flagfile=flags/cifar_mtl_knot.cfg
+
+Takes the flags of `lrn_tf.main`; --max_steps says how long. Prints the accuracy on the held-out (or
+test) examples every --every steps. It tells how much routing could be worth: one path for all is a
+shared network, a random path for each task is a router that knows the tasks and nothing else, a new
+random path for each example at every step is a router that knows nothing.
+"""
+
+# ruff: noqa: E402 - TensorFlow is to be started before anything else imports it with all its messages.
+from lrn_tf.quiet import start_tensorflow
+
+start_tensorflow()
+
+import numpy as np
+import tensorflow as tf
+from absl import flags
+
+from lrn_tf import main as lrn_main
+from lrn_tf.adam import GroupedAdam
+from lrn_tf.batches import DeviceExamples, shuffled_rows
+from lrn_tf.benchmarks import load
+from lrn_tf.build import make_pool
+from lrn_tf.dispatch import Modules
+from lrn_tf.errors import UserError
+from lrn_tf.evaluation import Evaluator
+from lrn_tf.method import Prediction
+
+PATHS = flags.DEFINE_enum(
+    "paths",
+    "task",
+    ["shared", "task", "random"],
+    "One path for all, one for each task, or a new one each time",
+)
+COPIES = flags.DEFINE_bool("copies", False, "Start the modules of a kind as copies of each other")
+EVERY = flags.DEFINE_integer("every", 130, "Steps between evaluations", lower_bound=1)
+
+
+class FixedPaths:
+    """Modules trained along given paths; what the evaluation needs of a method."""
+
+    def __init__(self, pool, num_tasks: int, settings):
+        self.pool = pool
+        self.modules = Modules(pool, settings.depth)
+        self.adam = GroupedAdam([self.modules.weights_of(m) for m in range(len(pool))])
+        kinds = pool.varied_network(settings.depth)
+        print("networks of", ", ".join(pool.kinds[k].name for k in kinds))
+        rng = np.random.default_rng(settings.seed)
+        self._kinds = kinds
+        self._of_task = tf.constant(np.stack([self._draw(rng) for _ in range(num_tasks)]))
+        if COPIES.value:
+            for k in range(len(pool.kinds)):
+                first, *others = pool.modules(k)
+                for other in others:
+                    for weight, like in zip(self.adam.groups[other], self.adam.groups[first], strict=True):
+                        weight.assign(like)
+
+    def _draw(self, rng):
+        """A path of distinct modules, int32 `[T]`."""
+        order = {k: rng.permutation(self.pool.modules(k)) for k in sorted(set(self._kinds))}
+        if PATHS.value == "shared":
+            order = {k: list(self.pool.modules(k)) for k in order}
+        return np.array([order[k][self._kinds[:t].count(k)] for t, k in enumerate(self._kinds)], np.int32)
+
+    def paths(self, tasks, rng):
+        """int32 `[B, T]`."""
+        if PATHS.value == "random":
+            return tf.constant(np.stack([self._draw(rng) for _ in range(tasks.shape[0])]))
+        return tf.gather(self._of_task, tasks)
+
+    def predict(self, images, tasks):
+        paths = tf.gather(self._of_task, tasks)
+        return Prediction(self.modules(images, paths)[0], paths, tf.zeros_like(tasks, tf.float32))
+
+    @tf.function(autograph=False)
+    def train_step(self, images, labels, paths, learning_rate):
+        with tf.GradientTape() as tape:
+            logits, chosen = self.modules(images, paths)
+            loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+        gradients = tape.gradient(loss, self.adam.groups, unconnected_gradients="zero")
+        with tf.device("CPU:0"):
+            used = chosen > 0
+        self.adam.apply(gradients, used, learning_rate)
+        return loss
+
+
+def main(argv):
+    if argv[1:]:
+        raise UserError(f"{argv[1]!r} is no flag; see --help")
+    settings = lrn_main.settings_from_flags()
+    lrn_main.prepare(settings)
+    benchmark = load(settings)
+    method = FixedPaths(make_pool(benchmark, settings), benchmark.num_tasks, settings)
+    examples = DeviceExamples(benchmark.train, benchmark.mean, benchmark.std)
+    held_out = DeviceExamples(benchmark.test, benchmark.mean, benchmark.std)
+    evaluate = Evaluator(method, held_out, benchmark.num_tasks)
+    rng = np.random.default_rng((settings.seed, 2))
+    per_epoch = examples.size // settings.batch_size
+    losses = []
+    for step in range(settings.max_steps or per_epoch * settings.epochs):
+        epoch, i = divmod(step, per_epoch)
+        if i == 0:
+            batches = shuffled_rows(examples.size, settings.batch_size, settings.seed, epoch)
+            rate = tf.constant(settings.learning_rate * settings.lr_decay**epoch, tf.float32)
+        images, tasks, labels = examples.batch(tf.constant(batches[i]))
+        losses.append(float(method.train_step(images, labels, method.paths(tasks, rng), rate)))
+        if (step + 1) % EVERY.value == 0:
+            accuracy = evaluate().accuracy
+            print(f"step {step + 1:6,d}  loss {np.mean(losses):.3f}  accuracy {accuracy:.2%}", flush=True)
+            losses = []
+
+
+if __name__ == "__main__":
+    lrn_main.run(main)
