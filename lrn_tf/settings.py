@@ -50,7 +50,7 @@ class Settings:
         256, "Width of the router's embeddings and transformer; a multiple of its 4 heads", low=4
     )
     actor_scale: float = setting(
-        3.0,
+        2.0,
         "Factor on the initial weights of the actor's last layer: how decided the untrained router is;"
         " 1 is Keras' default" + OURS,
         low=0.0,
