@@ -75,29 +75,13 @@ class LRN:
         }
 
     def predict(self, images, tasks) -> Prediction:
-        """The most probable network of each example, and what it answers.
-
-        Args:
-            images: float32 `[B, H, W, c]`, standardised; B static.
-            tasks: int32 `[B]`.
-        """
+        """The most probable network of each example, and what it answers; see `Method.predict`."""
         episodes = self.route(images, tasks, None)
         logits, _ = self.modules(images, episodes.actions)
         return Prediction(logits, episodes.actions, tf.reduce_sum(episodes.log_probs, axis=1))
 
     def train_step(self, images, tasks, labels, seed, learning_rate) -> dict[str, tf.Tensor]:
-        """One step on modules and router (Sec. 5.1).
-
-        Args:
-            images: float32 `[B, H, W, c]`, standardised; B static.
-            tasks: int32 `[B]`.
-            labels: int32 `[B]`.
-            seed: int32 `[2]`, of everything random in this step.
-            learning_rate: float32 scalar, for modules and router.
-
-        Returns:
-            a scalar for each of `metrics`.
-        """
+        """One step on modules and router (Sec. 5.1); see `Method.train_step`."""
         episodes = self.route(images, tasks, seed)
         ce, logits, chosen, gradients = self.module_gradients(images, labels, episodes.actions)
         with tf.device("CPU:0"):

@@ -3,7 +3,6 @@
 Five runs share the fixture `runs`, two at a time, as each spends a quarter of a minute on compilation.
 """
 
-import collections
 import concurrent.futures
 import json
 import math
@@ -18,6 +17,7 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
+from tiny_run import checkpoint_steps, lines, scalars, without_timings
 
 pytestmark = pytest.mark.slow
 
@@ -68,7 +68,8 @@ def killed(folder):
         at = max([0, *(int(n) for n in re.findall(rf" (\d+)/{2 * STEPS} \[", stderr(folder)))])
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    print(f"killed at step {at} (or a few later) of {2 * STEPS}; wanted {target}; {steps_of(folder)} saved")
+    saved = checkpoint_steps(folder)
+    print(f"killed at step {at} (or a few later) of {2 * STEPS}; wanted {target}; {saved} saved")
     assert process.returncode == -signal.SIGKILL, stderr(folder)[-2000:]
     finish(folder, *COMMAND)
 
@@ -106,42 +107,19 @@ def runs(tmp_path_factory):
         yield folder_of
 
 
-def lines(folder):
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
-def without_timings(folder):
-    text = (folder / "metrics.jsonl").read_text()
-    return re.sub(rf'("({"|".join(TIMINGS)})": )[^,}}]+', r"\1", text)
-
-
-def steps_of(folder):
-    return sorted(int(path.stem[len("step-") :]) for path in (folder / "checkpoints").glob("step-*.index"))
-
-
 def tensors(folder, step=None):
     """All that a checkpoint, the last one, holds but TensorFlow's own bookkeeping."""
-    step = steps_of(folder)[-1] if step is None else step
+    step = checkpoint_steps(folder)[-1] if step is None else step
     reader = tf.train.load_checkpoint(str(folder / "checkpoints" / f"step-{step}"))
     names = [n for n in reader.get_variable_to_shape_map() if not n.startswith(("_CHECK", "save_counter"))]
     return {name: reader.get_tensor(name) for name in names}
-
-
-def scalars(folder):
-    """What TensorBoard reads: by tag, a list of (step, value)."""
-    found = collections.defaultdict(list)
-    for path in sorted(folder.glob("events*")):
-        for event in tf.compat.v1.train.summary_iterator(str(path)):
-            for value in event.summary.value:
-                found[value.tag].append((event.step, float(tf.make_ndarray(value.tensor))))
-    return found
 
 
 @pytest.mark.parametrize("job", [killed, cut])
 def test_a_run_that_was_stopped_and_continued_is_like_one_that_was_not(runs, job):
     expected, folder = runs(whole), runs(job)
     assert without_timings(folder) == without_timings(expected)
-    assert steps_of(folder)[-1] == steps_of(expected)[-1] == 2 * STEPS
+    assert checkpoint_steps(folder)[-1] == checkpoint_steps(expected)[-1] == 2 * STEPS
     ours, theirs = tensors(folder), tensors(expected)
     assert ours.keys() == theirs.keys() and len(ours) > 100
     for name, value in ours.items():
@@ -259,7 +237,7 @@ def test_a_run_that_diverges(runs):
     last = stderr(folder).splitlines()[-1]
     assert re.fullmatch(r"lrn_tf: .* not finite .* step [1-3][;,].* smaller --learning_rate", last), last
     assert "Traceback" not in stderr(folder) and not (folder / "metrics.jsonl").exists()
-    for step in steps_of(folder):
+    for step in checkpoint_steps(folder):
         assert all(np.isfinite(value).all() for value in tensors(folder, step).values())
 
 
