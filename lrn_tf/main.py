@@ -74,9 +74,7 @@ def train(settings: Settings) -> None:
     Trainer(build(benchmark, settings), benchmark, settings, workdir).run()
 
 
-def main(argv: list[str]) -> int:
-    if argv[1:]:
-        raise UserError(f"{argv[1]!r} is no flag; flags look like --benchmark=cifar_mtl, see --help")
+def main(_: list[str]) -> int:
     train(settings_from_flags())
     return 0
 
@@ -101,9 +99,12 @@ def console() -> None:
 
 def _parse(argv):
     try:
-        return flags.FLAGS(argv)
+        rest = flags.FLAGS(argv)
     except flags.Error as error:
         raise UserError(" ".join(str(error).split())) from error
+    if rest[1:]:
+        raise UserError(f"{rest[1]!r} is no flag; flags look like --benchmark=cifar_mtl, see --help")
+    return rest
 
 
 if __name__ == "__main__":

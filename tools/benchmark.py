@@ -26,7 +26,6 @@ from lrn_tf.batches import DeviceExamples, shuffled_rows
 from lrn_tf.benchmarks import load
 from lrn_tf.build import build, describe
 from lrn_tf.dispatch import run_all
-from lrn_tf.errors import UserError
 from lrn_tf.pool import build_layer
 
 STEPS = flags.DEFINE_integer("steps", 20, "Timed steps of each part, after two that are not", lower_bound=1)
@@ -89,9 +88,7 @@ class FixedNetwork:
         return [milliseconds(tf.function(f, autograph=False)) for f in (step, gradients)]
 
 
-def main(argv):
-    if argv[1:]:
-        raise UserError(f"{argv[1]!r} is no flag; see --help")
+def main(_):
     settings = lrn_main.settings_from_flags()
     device = lrn_main.prepare(settings)
     benchmark = load(settings)

@@ -23,7 +23,6 @@ from lrn_tf.batches import DeviceExamples, shuffled_rows
 from lrn_tf.benchmarks import load
 from lrn_tf.build import make_pool
 from lrn_tf.dispatch import Modules
-from lrn_tf.errors import UserError
 from lrn_tf.evaluation import Evaluator
 from lrn_tf.method import Prediction
 
@@ -85,9 +84,7 @@ class FixedPaths:
         return loss
 
 
-def main(argv):
-    if argv[1:]:
-        raise UserError(f"{argv[1]!r} is no flag; see --help")
+def main(_):
     settings = lrn_main.settings_from_flags()
     lrn_main.prepare(settings)
     benchmark = load(settings)
