@@ -69,8 +69,9 @@ def route(router: Router, process: DecisionProcess, images, tasks, seed=None) ->
             if steps
             else tf.zeros((batch, 0), tf.int32)
         )
-        states = router.encode(percept, past)
-        log_probs = tf.nn.log_softmax(router.score(states, candidates, real))  # (B, C)
+        (state,) = router.encode(percept, past, [t])
+        (logits,) = router.score([state], [candidates], [real])
+        log_probs = tf.nn.log_softmax(logits)  # (B, C)
         scores = log_probs
         if seed is not None:
             scores = tf.where(real, log_probs + noise[t - 1, :, : log_probs.shape[1]], log_probs)
@@ -82,7 +83,7 @@ def route(router: Router, process: DecisionProcess, images, tasks, seed=None) ->
                 candidates=candidates,
                 real=real,
                 log_prob=tf.gather(log_probs, choice, batch_dims=1),
-                value=router.critic(states),
+                value=router.critic(state),
                 entropy=entropy(log_probs),
                 open=~networks.finished,
                 free=tf.reduce_sum(tf.cast(real, tf.int32), axis=1) > 1,
@@ -111,15 +112,16 @@ def revisit(router: Router, episodes: Episodes, images, tasks):
     Returns:
         log_probs, values, entropy: float32 `[B, T]` each.
     """
-    percept = router.perceive(images, tasks)
-    log_probs, values, entropies = [], [], []
-    for t, (candidates, real) in enumerate(zip(episodes.candidates, episodes.real, strict=True)):
-        states = router.encode(percept, episodes.actions[:, :t])
-        log_policy = tf.nn.log_softmax(router.score(states, candidates, real))  # (B, C)
-        taken = tf.cast(real & (candidates == episodes.actions[:, t, None]), tf.float32)
-        log_probs.append(tf.reduce_sum(taken * log_policy, axis=1))
-        values.append(router.critic(states))
-        entropies.append(entropy(log_policy))
+    steps = range(1, episodes.actions.shape[1] + 1)
+    states = router.encode(router.perceive(images, tasks), episodes.actions, steps)
+    logits = router.score(states, episodes.candidates, episodes.real)
+    log_policies = [tf.nn.log_softmax(step) for step in logits]  # (B, C) each
+    log_probs = [
+        tf.reduce_sum(tf.where(real & (candidates == episodes.actions[:, t, None]), log_policies[t], 0), 1)
+        for t, (candidates, real) in enumerate(zip(episodes.candidates, episodes.real, strict=True))
+    ]
+    values = [router.critic(state) for state in states]
+    entropies = [entropy(log_policy) for log_policy in log_policies]
     return tf.stack(log_probs, 1), tf.stack(values, 1), tf.stack(entropies, 1)
 
 

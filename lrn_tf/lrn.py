@@ -60,9 +60,11 @@ class LRN:
         self.module_adam = GroupedAdam(module_weights)
         self.router_adam = GroupedAdam([self.router_weights])
         self.coefficients = ppo.Coefficients(entropy=settings.entropy)
-        # The router's shapes are static, so XLA can fuse it; the groups of the modules are not.
-        self.route = tf.function(self._route, jit_compile=True, autograph=False)
-        self._ppo_gradients = tf.function(self._ppo_gradients, jit_compile=True, autograph=False)
+        # The router's shapes are static, so XLA can fuse it; the groups of the modules are not. On CPUs
+        # XLA makes bfloat16 slower than float32, TensorFlow's own kernels make it faster.
+        jit = settings.dtype == "float32" or bool(tf.config.list_logical_devices("GPU"))
+        self.route = tf.function(self._route, jit_compile=jit, autograph=False)
+        self._ppo_gradients = tf.function(self._ppo_gradients, jit_compile=jit, autograph=False)
 
     @property
     def variables(self) -> dict[str, object]:

@@ -4,7 +4,7 @@ import keras
 import keras_nlp
 import tensorflow as tf
 
-from lrn_tf import folded_decoder
+from lrn_tf import folded_transformer
 
 HEADS = 4
 INVALID = -1e8  # the logit of a candidate that is only padding
@@ -129,47 +129,51 @@ class Router(keras.layers.Layer):
         """
         return tf.stack([self.image_encoder(images), self.task_embedding(tasks)], axis=1)
 
-    def encode(self, percept, actions):
-        """The encoded state (eq. 2).
+    def encode(self, percept, actions, steps):
+        """The encoded states (eq. 2) of some steps of the episodes.
 
         Args:
             percept: `[B, 2, D]`, from `perceive`.
-            actions: int32 `[B, t - 1]`, the actions so far.
+            actions: int32 `[B, >= max(steps) - 1]`, the actions so far.
+            steps: integers t >= 1.
 
         Returns:
-            `[B, t + 1, D]`.
+            `[B, t + 1, D]` for each step: the state before action t.
         """
-        state = percept
-        if actions.shape[1]:
-            state = tf.concat([state, self.action_embedding(actions)], axis=1)
-        state += self.position_embedding(tf.range(state.shape[1]))
-        return self.encoder(state)
+        longest = max(steps) + 1
+        tokens = percept
+        if longest > 2:
+            tokens = tf.concat([tokens, self.action_embedding(actions[:, : longest - 2])], axis=1)
+        tokens += self.position_embedding(tf.range(longest))
+        return folded_transformer.encode(self.encoder, tokens, [t + 1 for t in steps])
 
     def score(self, states, candidates, real):
-        """The actor's logits (eq. 1 is their softmax).
+        """The actor's logits (eq. 1 is their softmax) at some steps.
 
         Args:
-            states: `[B, n, D]`, from `encode`.
-            candidates: int32 `[B, C]`, the valid actions, padded.
-            real: bool `[B, C]`, which of them are no padding.
+            states: `[B, n, D]` for each step, from `encode`.
+            candidates: int32 `[B, C]` for each step, the valid actions, padded.
+            real: bool `[B, C]` for each step, which of them are no padding.
 
         Returns:
-            float32 `[B, C]`, very negative at padding.
+            float32 `[B, C]` for each step, very negative at padding.
         """
         if self.folds:
             table = tf.cast(self.action_embedding.embeddings, self.compute_dtype)
-            decoded = folded_decoder.decode(self.decoder, table, candidates, real, states)
+            decoded = folded_transformer.decode(self.decoder, table, candidates, real, states)
         else:
-            decoded = self.decoder(
-                self.action_embedding(candidates),
-                states,
-                decoder_padding_mask=real,
-                use_causal_mask=False,
-            )  # (B, C, D)
-        logits = tf.cast(self.logit(decoded)[:, :, 0], tf.float32)
-        return tf.where(real, logits, INVALID)
+            decoded = [
+                self.decoder(
+                    self.action_embedding(ids), state, decoder_padding_mask=mask, use_causal_mask=False
+                )
+                for state, ids, mask in zip(states, candidates, real, strict=True)
+            ]  # (B, C, D) each
+        return [
+            tf.where(mask, tf.cast(self.logit(x)[:, :, 0], tf.float32), INVALID)
+            for x, mask in zip(decoded, real, strict=True)
+        ]
 
     def call(self, images, tasks, actions, candidates, real):
         """One decision from scratch: logits `[B, C]` and values `[B]`; shapes as above."""
-        states = self.encode(self.perceive(images, tasks), actions)
-        return self.score(states, candidates, real), self.critic(states)
+        states = self.encode(self.perceive(images, tasks), actions, [actions.shape[1] + 1])
+        return self.score(states, [candidates], [real])[0], self.critic(states[0])

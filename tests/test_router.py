@@ -1,5 +1,7 @@
 """The router and its episodes: what may and what may not change a decision."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -54,11 +56,12 @@ def test_shapes(router):
     percept = router.perceive(images, tasks)
     assert percept.shape == (BATCH, 2, WIDTH)
     for t in range(1, DEPTH + 1):
-        states = router.encode(percept, tf.zeros((BATCH, t - 1), tf.int32))
-        assert states.shape == (BATCH, t + 1, WIDTH)
-        assert router.critic(states).shape == (BATCH,)
+        (state,) = router.encode(percept, tf.zeros((BATCH, t - 1), tf.int32), [t])
+        assert state.shape == (BATCH, t + 1, WIDTH)
+        assert router.critic(state).shape == (BATCH,)
         candidates = tf.zeros((BATCH, 7), tf.int32)
-        assert router.score(states, candidates, candidates == 0).shape == (BATCH, 7)
+        (logits,) = router.score([state], [candidates], [candidates == 0])
+        assert logits.shape == (BATCH, 7)
 
 
 def test_parameters_at_the_papers_width():
@@ -124,21 +127,40 @@ def test_image_and_task_matter(router):
         assert np.abs(value - answer(0, 0)[1]).max() > 0.001
 
 
-def test_the_folded_decoder_equals_the_plain_one():
+def plain_encode(router, percept, actions, steps):
+    """Each state on its own, by the library's encoder."""
+    states = []
+    for t in steps:
+        state = tf.concat([percept, router.action_embedding(actions[:, : t - 1])], axis=1)
+        states.append(router.encoder(state + router.position_embedding(tf.range(t + 1))))
+    return states
+
+
+STEPS = (1, 3, 4)
+
+
+def test_the_folded_transformer_equals_the_plain_one():
     """Logits and the gradient of every weight, with candidates that differ from example to example."""
     images, tasks = examples(BATCH)
-    valid = np.random.default_rng(0).random((BATCH, MODULES + 1)) < 0.5
-    valid[:, PASS] = True
-    candidates, real = pack(tf.constant(valid), int(valid.sum(axis=1).max()))
+    actions = tf.constant(np.random.default_rng(1).integers(0, PASS + 1, (BATCH, DEPTH)), tf.int32)
+    valid = np.random.default_rng(0).random((len(STEPS), BATCH, MODULES + 1)) < 0.5
+    valid[..., PASS] = True
+    packed = [pack(tf.constant(step), int(step.sum(axis=1).max())) for step in valid]
+    assert len({ids.shape[1] for ids, _ in packed}) > 1
+    candidates, real = zip(*packed, strict=True)
     found = {}
     for folds in (True, False):
         router = make_router(folds)
+        encode = router.encode if folds else functools.partial(plain_encode, router)
         weights = [weight.value for weight in router.trainable_variables]
         with tf.GradientTape() as tape:
-            logits, _ = router(images, tasks, candidates[:, :2], candidates, real)
-            loss = tf.reduce_sum(tf.where(real, tf.sin(logits), 0))
-        gradients = tape.gradient(loss, weights, unconnected_gradients="zero")
-        found[folds] = [tf.where(real, logits, 0), *map(tf.convert_to_tensor, gradients)]
+            states = encode(router.perceive(images, tasks), actions, STEPS)
+            logits = router.score(states, candidates, real)
+            logits = [tf.where(mask, step, 0) for mask, step in zip(real, logits, strict=True)]
+            values = [router.critic(state) for state in states]
+            loss = tf.add_n([tf.reduce_sum(tf.sin(x)) for x in logits + values])
+        gradients = tape.gradient(loss, weights)
+        found[folds] = [*logits, *values, *map(tf.convert_to_tensor, gradients)]
     for a, b in zip(found[True], found[False], strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
@@ -206,15 +228,16 @@ def test_what_route_returns(case, seed):
     percept = router.perceive(images, tasks)
     for t in range(1, process.depth + 1):
         valid = process.valid(networks, t).numpy()
-        states = router.encode(percept, episodes.actions[:, : t - 1])
+        (state,) = router.encode(percept, episodes.actions[:, : t - 1], [t])
         # All actions as candidates, with the invalid ones as padding.
         ids = tf.tile(tf.range(len(process.pool) + 1)[None], [64, 1])
-        policy = tf.nn.log_softmax(router.score(states, ids, tf.constant(valid))).numpy()
+        (logits,) = router.score([state], [ids], [tf.constant(valid)])
+        policy = tf.nn.log_softmax(logits).numpy()
         actions = episodes.actions[:, t - 1].numpy()
         rows = np.arange(64)
         assert valid[rows, actions].all()
         np.testing.assert_allclose(episodes.log_probs[:, t - 1], policy[rows, actions], atol=1e-5)
-        np.testing.assert_allclose(episodes.values[:, t - 1], router.critic(states), atol=1e-5)
+        np.testing.assert_allclose(episodes.values[:, t - 1], router.critic(state), atol=1e-5)
         mean_surprise = -np.where(valid, np.exp(policy) * policy, 0).sum(axis=1)
         np.testing.assert_allclose(episodes.entropy[:, t - 1], mean_surprise, atol=1e-5)
         assert (episodes.open[:, t - 1].numpy() == ~networks.finished.numpy()).all()
