@@ -8,6 +8,9 @@ import tensorflow as tf
 from lrn_tf.pool import OUTPUT, Pool, build_layer
 from lrn_tf.waves import Waves
 
+# Of how many elements a weight's zero gradient is too large to be kept as a constant.
+LARGE = 1 << 17
+
 
 class Modules(keras.layers.Layer):
     """The layers of a pool, run along a path for each example.
@@ -28,7 +31,9 @@ class Modules(keras.layers.Layer):
         self.layer_of = [build_layer(pool.kinds[kind]) for kind in pool.kind]
         # The variables themselves: inside `call` Keras would hand out copies in the compute dtype.
         self._weights_of = [[w.value for w in layer.trainable_variables] for layer in self.layer_of]
-        self._run_kind = [self._make_run_kind(kind) for kind in range(len(pool.kinds))]
+        self._run_kind, self._skip_kind = zip(
+            *(self._make_run_kind(kind) for kind in range(len(pool.kinds))), strict=True
+        )
         self.built = True
 
     def weights_of(self, module: int) -> list[tf.Variable]:
@@ -78,18 +83,23 @@ class Modules(keras.layers.Layer):
     def _run(self, kind, x, sizes):
         """The modules of a kind, each on its own rows: `sizes[i]` consecutive rows of x."""
         modules = self.pool.modules(kind)
-        nothing = tf.zeros((0, *self.pool.kinds[kind].output), self.compute_dtype)
         results = []
         for m, part, size in zip(
             modules, tf.split(x, sizes, num=len(modules)), tf.unstack(sizes, len(modules)), strict=True
         ):
             # A convolution of an empty batch is not only waste: oneDNN's returns a wrong shape.
             run = functools.partial(self._run_kind[kind], part, *self.weights_of(m))
-            results.append(tf.cond(size > 0, run, lambda: nothing))
+            skip = functools.partial(self._skip_kind[kind], *self.weights_of(m))
+            results.append(tf.cond(size > 0, run, skip))
         return tf.concat(results, axis=0)
 
     def _make_run_kind(self, kind):
-        """One graph for all modules of a kind, weights as arguments: traced once, not dup times."""
+        """Graphs shared by all modules of a kind, weights as arguments: traced once, not dup times.
+
+        The second is for a module without rows. Its result is empty and yet depends on large weights, for
+        the sake of memory: zero gradients that depend on nothing are turned into constants, which then
+        lie beside the true gradients for good.
+        """
         template = self.layer_of[self.pool.modules(kind)[0]]
         weights = [tf.TensorSpec(w.shape, w.dtype) for w in self.weights_of(self.pool.modules(kind)[0])]
         x = tf.TensorSpec((None, *self.pool.kinds[kind].input), self.compute_dtype)
@@ -98,7 +108,15 @@ class Modules(keras.layers.Layer):
         def run_kind(x, *weights):
             return template.stateless_call(weights, [], x)[0]
 
-        return run_kind
+        @tf.function(input_signature=weights, autograph=False)
+        def skip_kind(*weights):
+            nothing = tf.zeros((0, *self.pool.kinds[kind].output), self.compute_dtype)
+            for w in weights:
+                if w.shape.num_elements() >= LARGE:
+                    nothing += tf.cast(tf.reduce_sum(tf.reshape(w, [-1])[:0]), nothing.dtype)
+            return nothing
+
+        return run_kind, skip_kind
 
 
 def run_all(modules: Modules, images, paths):

@@ -40,9 +40,7 @@ def encode(encoder: keras_nlp.layers.TransformerEncoder, tokens, lengths: Sequen
         _project(tokens, dense) for dense in (layer._query_dense, layer._key_dense, layer._value_dense)
     )  # (B, n, H, d) each
     scores = tf.einsum("bihd,bjhd->bhij", query, key) / math.sqrt(layer.key_dim)
-    mixed = [
-        tf.einsum("bhij,bjhd->bihd", _softmax(scores[:, :, :n, :n]), value[:, :n]) for n in lengths
-    ]
+    mixed = [tf.einsum("bhij,bjhd->bihd", _softmax(scores[:, :, :n, :n]), value[:, :n]) for n in lengths]
     mixed = tf.concat(mixed, axis=1)  # (B, sum of lengths, H, d)
     x = tf.concat([tokens[:, :n] for n in lengths], axis=1)
     x += _linear(tf.reshape(mixed, x.shape), layer._output_dense)
@@ -51,7 +49,11 @@ def encode(encoder: keras_nlp.layers.TransformerEncoder, tokens, lengths: Sequen
 
 
 def decode(
-    decoder: keras_nlp.layers.TransformerDecoder, table, candidates: Sequence, real: Sequence, states: Sequence
+    decoder: keras_nlp.layers.TransformerDecoder,
+    table,
+    candidates: Sequence,
+    real: Sequence,
+    states: Sequence,
 ) -> list:
     """What the decoder returns for the candidates' embeddings at several steps, without a causal mask.
 

@@ -24,11 +24,20 @@ def run(tool, *arguments):
 def test_benchmark_prints_every_part_and_ratio():
     done = run("benchmark.py", "--steps=2")
     assert done.returncode == 0, done.stderr[-2000:]
-    rows = dict(re.findall(r"^ *(\w.*?) {2,}(-?[\d.]+) +-?[\d.]+$", done.stdout, re.MULTILINE))
+    # Milliseconds, their floor, the ratio of the two, and the ratio to the fixed network.
+    rows = re.findall(r"^ *(\w.*?) {2,}([\d.]+) +([\d.]+) +[\d.]+ +[\d.]+$", done.stdout, re.MULTILINE)
     parts = ["route", "modules forward + backward", "module optimizer", "PPO"]
-    assert {"LRN step", *parts, "fixed network step"} <= set(rows)
-    assert all(float(rows[name]) > 0 for name in ("LRN step", *parts, "fixed network step"))
-    for pattern in (r"first step after [\d.]+ s; peak memory [\d.]+ GiB", r"mask-all: step [\d.]+ ms"):
+    wholes = ["LRN step", "fixed network step", "forward + backward"]
+    assert {name for name, _, _ in rows} == {*parts, *wholes}
+    for name, time, floor in rows:
+        # Times on images this small have nothing to do with arithmetic, but none can beat it.
+        assert 0 <= float(floor) <= 1.1 * float(time), name
+    for pattern in (
+        r"first step after [\d.]+ s; peak memory [\d.]+ GiB",
+        r"mask-all: step [\d.]+ ms",
+        r"waiting for data: [\d.]+ x",
+        r"evaluation of 3,590 examples \d+ ms: fixed network \d+ ms \+ routing \d+ ms",
+    ):
         assert re.search(pattern, done.stdout), done.stdout
 
 

@@ -2,10 +2,11 @@
 
     python tools/benchmark.py --benchmark=cifar_mtl --dup=5 --depth=4
 
-Takes the flags of `lrn_tf.main` and prints, from one run: the time to the first step, the median time
-of a training step and of its parts, the same step with mask-all dispatch (every module on every
-example), and a fixed network of the same depth trained by the same optimizer. The learning rate is 0,
-so that paths do not change while they are timed. Leave the machine idle meanwhile.
+Takes the flags of `lrn_tf.main` and prints, from one run: the median time of a training step and of its
+parts beside their floors (floors.py) and beside a fixed network of the same depth trained by the same
+optimizer; the time to the first step and the peak memory; an evaluation of the test set; and the same
+step with mask-all dispatch (every module on every example). The learning rate is 0, so that paths do
+not change while they are timed. Leave the machine idle meanwhile.
 """
 
 # ruff: noqa: E402 - TensorFlow is to be started before anything else imports it with all its messages.
@@ -19,18 +20,25 @@ start_tensorflow()
 
 import tensorflow as tf
 from absl import flags
+from floors import Floors, measure_machine, router_operations, used_parameters
 
 from lrn_tf import main as lrn_main
 from lrn_tf.adam import GroupedAdam
-from lrn_tf.batches import DeviceExamples, shuffled_rows
+from lrn_tf.batches import DeviceExamples, consecutive_rows, shuffled_rows
 from lrn_tf.benchmarks import load
-from lrn_tf.build import build, describe
+from lrn_tf.build import describe, make_pool
 from lrn_tf.dispatch import run_all
+from lrn_tf.evaluation import BATCH_SIZE, Evaluator
+from lrn_tf.lrn import LRN
 from lrn_tf.pool import build_layer
 
 STEPS = flags.DEFINE_integer("steps", 20, "Timed steps of each part, after two that are not", lower_bound=1)
 DISPATCH = "modules forward + backward"
-MASK_ALL_STEPS = 3
+FIXED = "forward + backward"
+WHOLES = ("LRN step", "fixed network step")
+FEW_STEPS = 3  # of what is slow
+TASKS = flags.DEFINE_integer("tasks", 0, "Pretend that there are so many tasks; 0 for all", lower_bound=0)
+EVALUATION = flags.DEFINE_bool("evaluation", True, "Time an evaluation of the whole test set too")
 MASK_ALL = flags.DEFINE_bool(
     "mask_all", True, "Time mask-all dispatch too; slow and large with many modules"
 )
@@ -51,6 +59,7 @@ class FixedNetwork:
 
     def __init__(self, pool, depth: int):
         self.kinds = pool.varied_network(depth)
+        self.shapes = [pool.kinds[k].input for k in self.kinds]
         self.layers = [build_layer(pool.kinds[k]) for k in self.kinds]
         self.adam = GroupedAdam([[w.value for w in layer.trainable_variables] for layer in self.layers])
 
@@ -95,42 +104,102 @@ def main(_):
     describe(benchmark, settings)
     examples = DeviceExamples(benchmark.train, benchmark.mean, benchmark.std)
     rows = tf.constant(shuffled_rows(len(benchmark.train), settings.batch_size, settings.seed, 0))
+    tasks = TASKS.value or benchmark.num_tasks
 
     def batch(i):
-        return examples.batch(rows[i % rows.shape[0]])
+        images, task, label = examples.batch(rows[i % rows.shape[0]])
+        return images, task % tasks, label
 
     start = time.perf_counter()
-    method = build(benchmark, settings)
+    method = LRN(make_pool(benchmark, settings), tasks, settings)
     step = make_step(method, batch, settings)
     length = float(step(tf.constant(0))["route/length"])
     first = time.perf_counter() - start
-    whole = milliseconds(step)
-    parts, chosen = time_parts(method, batch(0), settings)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    some = batch(0)
+    whole, ready = milliseconds(step), milliseconds(make_step(method, lambda i: some, settings))
+    parts, chosen = time_parts(method, some, settings)
     fixed = FixedNetwork(method.pool, settings.depth)
     fixed_step, fixed_modules = fixed.times(batch)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
     network = ", ".join(method.pool.kinds[k].name for k in fixed.kinds)
+    machine = measure_machine("bfloat16" if settings.dtype == "bfloat16" else "float32")
     print(
-        f"{settings.benchmark}, pool {settings.pool}, dup {settings.dup}, depth {settings.depth}, batch"
-        f" {settings.batch_size}, {settings.dtype}, {device}; mean length {length:.2f}\n"
+        f"{settings.benchmark}, pool {settings.pool}, dup {settings.dup}, depth {settings.depth}, tasks"
+        f" {tasks}, batch {settings.batch_size}, {settings.dtype}, {device}; mean length {length:.2f}\n"
+        f"matrix products {machine.products / 1e9:.0f} GFLOP/s, memory {machine.memory / 1e9:.0f} GB/s\n"
         f"fixed network: {network}\n"
     )
-    table = {"LRN step": whole, **{f"  {name}": ms for name, ms in parts.items()}}
-    table["  rest"] = whole - sum(parts.values())
-    table |= {"fixed network step": fixed_step, "  forward + backward": fixed_modules}
-    print(f"{'':30s} {'ms':>9s} {'x fixed':>8s}")
-    for name, ms in table.items():
-        print(f"{name:30s} {ms:9.1f} {ms / fixed_step:8.2f}")
+    floors = part_floors(Floors(machine), method, chosen, settings)
+    floors["LRN step"] = sum(floors.values())
+    fixed_floor = Floors(machine).layers(
+        fixed.layers, fixed.shapes, [settings.batch_size] * len(fixed.layers)
+    )
+    fixed_adam = Floors(machine).adam(sum(layer.count_params() for layer in fixed.layers))
+    floors |= {"fixed network step": fixed_floor + fixed_adam, FIXED: fixed_floor}
+    table = {"LRN step": whole, **parts, "rest": whole - sum(parts.values())}
+    table |= {"fixed network step": fixed_step, FIXED: fixed_modules}
+    print_table(table, floors, fixed_step)
     dispatch = parts[DISPATCH]
     print(f"\ndispatch ({DISPATCH}): {dispatch / fixed_modules:.2f} x the fixed network's")
-    print(f"first step after {first:.1f} s; peak memory {peak:.2f} GiB", flush=True)
+    print(f"waiting for data: {whole / ready:.3f} x the step on a batch that is already there")
+    print(f"first step after {first:.1f} s; peak memory {peak:.2f} GiB after it", flush=True)
+    if EVALUATION.value:
+        evaluation, forward, routing = time_evaluation(method, fixed, benchmark)
+        print(
+            f"evaluation of {len(benchmark.test):,} examples {evaluation:.0f} ms: fixed network"
+            f" {forward:.0f} ms + routing {routing:.0f} ms; {evaluation / (forward + routing):.2f} x both",
+            flush=True,
+        )
     if MASK_ALL.value:
         slow_step, slow = time_mask_all(method, batch, settings, chosen)
         print(
             f"mask-all: step {slow_step:.1f} ms ({slow_step / whole:.2f} x LRN's), modules"
             f" {slow:.1f} ms ({slow / dispatch:.2f} x dispatch)"
         )
+
+
+def print_table(table, floors, fixed_step):
+    print(f"{'':30s} {'ms':>9s} {'floor':>8s} {'x floor':>8s} {'x fixed':>8s}")
+    for name, ms in table.items():
+        name_ = name if name in WHOLES else f"  {name}"
+        floor, ratio = (f"{floors[name]:.1f}", f"{ms / floors[name]:.2f}") if name in floors else ("", "")
+        print(f"{name_:30s} {ms:9.1f} {floor:>8s} {ratio:>8s} {ms / fixed_step:8.2f}")
+
+
+def part_floors(floors, method, chosen, settings):
+    """Milliseconds that each part of a step takes at the least."""
+    layers, pool = method.modules.layer_of, method.pool
+    shapes = [pool.kinds[k].input for k in pool.kind]
+    episodes = settings.batch_size * router_operations(
+        method.router, pool.image, method.process.max_candidates
+    )
+    minibatches = settings.ppo_epochs * -(-settings.batch_size // settings.minibatch_size)
+    return {
+        "route": floors.products(episodes),
+        DISPATCH: floors.layers(layers, shapes, chosen.numpy()),
+        "module optimizer": floors.adam(used_parameters(layers, chosen)),
+        "PPO": floors.products(3 * settings.ppo_epochs * episodes)
+        + minibatches * floors.adam(method.router.count_params()),
+    }
+
+
+def time_evaluation(method, fixed, benchmark):
+    """Milliseconds of the whole evaluation, and of a forward pass and the routing of all examples."""
+    examples = DeviceExamples(benchmark.test, benchmark.mean, benchmark.std)
+    evaluate = Evaluator(method, examples, benchmark.num_tasks)
+    rows, _ = consecutive_rows(examples.size, min(BATCH_SIZE, examples.size))
+    forward = tf.function(lambda r: fixed.logits(examples.batch(r)[0]), autograph=False)
+    routing = tf.function(lambda r: method.route(*examples.batch(r)[:2], None).actions, autograph=False)
+
+    def all_of(run):
+        return lambda _: [run(tf.constant(r)) for r in rows][-1]
+
+    return (
+        milliseconds(lambda _: tf.constant(evaluate().ce), FEW_STEPS),
+        milliseconds(all_of(forward), FEW_STEPS),
+        milliseconds(all_of(routing), FEW_STEPS),
+    )
 
 
 def make_step(method, batch, settings):
@@ -177,8 +246,8 @@ def time_mask_all(method, batch, settings, chosen):
     paths = method.route(images, tasks, tf.constant([settings.seed, 0])).actions
     gradients = tf.function(method.module_gradients, autograph=False)
     times = (
-        milliseconds(make_step(method, batch, settings), MASK_ALL_STEPS),
-        milliseconds(lambda _: gradients(images, labels, paths)[0], MASK_ALL_STEPS),
+        milliseconds(make_step(method, batch, settings), FEW_STEPS),
+        milliseconds(lambda _: gradients(images, labels, paths)[0], FEW_STEPS),
     )
     method.modules = modules
     return times

@@ -3,15 +3,21 @@
     python tools/fixed_paths.py --paths=task --flagfile=flags/cifar_mtl_knot.cfg
 
 Takes the flags of `lrn_tf.main`; --max_steps says how long. Prints the accuracy on the held-out (or
-test) examples every --every steps. It tells how much routing could be worth: one path for all is a
-shared network, a random path for each task is a router that knows the tasks and nothing else, a new
-random path for each example at every step is a router that knows nothing.
+test) examples every --every steps. It tells how much routing could be worth:
+
+    shared   one network for all
+    head     the same with an output module for each task (--dup must be as high as there are tasks)
+    own      a network for each task, nothing shared (likewise)
+    task     a random path for each task: a router that knows the tasks and nothing else
+    random   a new random path for each example at every step: a router that knows nothing
 """
 
 # ruff: noqa: E402 - TensorFlow is to be started before anything else imports it with all its messages.
 from lrn_tf.quiet import start_tensorflow
 
 start_tensorflow()
+
+import collections
 
 import numpy as np
 import tensorflow as tf
@@ -23,14 +29,16 @@ from lrn_tf.batches import DeviceExamples, shuffled_rows
 from lrn_tf.benchmarks import load
 from lrn_tf.build import make_pool
 from lrn_tf.dispatch import Modules
+from lrn_tf.errors import UserError
 from lrn_tf.evaluation import Evaluator
 from lrn_tf.method import Prediction
+from lrn_tf.pool import OUTPUT
 
 PATHS = flags.DEFINE_enum(
     "paths",
     "task",
-    ["shared", "task", "random"],
-    "One path for all, one for each task, or a new one each time",
+    ["shared", "head", "own", "task", "random"],
+    "Who takes which path; see above",
 )
 COPIES = flags.DEFINE_bool("copies", False, "Start the modules of a kind as copies of each other")
 EVERY = flags.DEFINE_integer("every", 130, "Steps between evaluations", lower_bound=1)
@@ -43,11 +51,10 @@ class FixedPaths:
         self.pool = pool
         self.modules = Modules(pool, settings.depth)
         self.adam = GroupedAdam([self.modules.weights_of(m) for m in range(len(pool))])
-        kinds = pool.varied_network(settings.depth)
-        print("networks of", ", ".join(pool.kinds[k].name for k in kinds))
+        self._kinds = pool.varied_network(settings.depth)
+        print("networks of", ", ".join(pool.kinds[k].name for k in self._kinds))
         rng = np.random.default_rng(settings.seed)
-        self._kinds = kinds
-        self._of_task = tf.constant(np.stack([self._draw(rng) for _ in range(num_tasks)]))
+        self._of_task = tf.constant(np.stack([self._draw(rng, task) for task in range(num_tasks)]))
         if COPIES.value:
             for k in range(len(pool.kinds)):
                 first, *others = pool.modules(k)
@@ -55,17 +62,24 @@ class FixedPaths:
                     for weight, like in zip(self.adam.groups[other], self.adam.groups[first], strict=True):
                         weight.assign(like)
 
-    def _draw(self, rng):
+    def _draw(self, rng, task):
         """A path of distinct modules, int32 `[T]`."""
-        order = {k: rng.permutation(self.pool.modules(k)) for k in sorted(set(self._kinds))}
-        if PATHS.value == "shared":
-            order = {k: list(self.pool.modules(k)) for k in order}
-        return np.array([order[k][self._kinds[:t].count(k)] for t, k in enumerate(self._kinds)], np.int32)
+        path = []
+        for k in self._kinds:
+            modules, earlier = list(self.pool.modules(k)), self._kinds[: len(path)].count(k)
+            if PATHS.value in ("task", "random"):
+                modules = [m for m in modules if m not in path]
+                path.append(rng.choice(modules))
+            elif PATHS.value == "own" or (PATHS.value == "head" and self.pool.kinds[k].role == OUTPUT):
+                path.append(modules[task * self._kinds.count(k) + earlier])
+            else:
+                path.append(modules[earlier])
+        return np.array(path, np.int32)
 
     def paths(self, tasks, rng):
         """int32 `[B, T]`."""
         if PATHS.value == "random":
-            return tf.constant(np.stack([self._draw(rng) for _ in range(tasks.shape[0])]))
+            return tf.constant(np.stack([self._draw(rng, int(task)) for task in tasks]))
         return tf.gather(self._of_task, tasks)
 
     def predict(self, images, tasks):
@@ -88,7 +102,16 @@ def main(_):
     settings = lrn_main.settings_from_flags()
     lrn_main.prepare(settings)
     benchmark = load(settings)
-    method = FixedPaths(make_pool(benchmark, settings), benchmark.num_tasks, settings)
+    pool = make_pool(benchmark, settings)
+    needed = benchmark.num_tasks
+    if PATHS.value == "own":  # a network may hold several modules of a kind
+        needed *= max(collections.Counter(pool.varied_network(settings.depth)).values())
+    if PATHS.value in ("own", "head") and settings.dup < needed:
+        raise UserError(
+            f"--dup={settings.dup} is too small for --paths={PATHS.value} with the {benchmark.num_tasks}"
+            f" tasks of {benchmark.name}; use --dup={needed}"
+        )
+    method = FixedPaths(pool, benchmark.num_tasks, settings)
     examples = DeviceExamples(benchmark.train, benchmark.mean, benchmark.std)
     held_out = DeviceExamples(benchmark.test, benchmark.mean, benchmark.std)
     evaluate = Evaluator(method, held_out, benchmark.num_tasks)
