@@ -153,7 +153,8 @@ class LRN:
             loss, statistics = ppo.losses(
                 new, episodes.log_probs, advantage, returns, episodes.open, episodes.free, self.coefficients
             )
-        gradients = tape.gradient(loss, self.router_weights)
+        # Embeddings have a gradient for each look-up; until they are added up their norm is another one.
+        gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, self.router_weights)]
         gradients, norm = tf.clip_by_global_norm(gradients, self.coefficients.gradient_norm)
         return gradients, {**statistics, "gradient_norm": norm}
 

@@ -9,7 +9,8 @@ import pytest
 import sklearn.datasets
 import tensorflow as tf
 
-from lrn_tf import pools
+from lrn_tf import pools, ppo
+from lrn_tf.episodes import revisit
 from lrn_tf.lrn import LRN
 from lrn_tf.settings import resolve
 
@@ -235,6 +236,26 @@ def test_ppo_starts_at_ratio_1_and_clips_gradients(training):
     assert float(statistics["clipfrac"]) == 0
     assert float(statistics["gradient_norm"]) > 1
     assert float(tf.linalg.global_norm(gradients)) == pytest.approx(0.5, rel=1e-4)
+
+
+def test_the_norm_that_is_clipped_is_that_of_the_whole_gradient(training):
+    """Of an embedding too, which many examples look up."""
+    lrn = training.lrn
+    images, tasks, _ = training.examples
+    tasks %= 3
+    episodes = lrn.route(images, tasks, SEED)
+    advantage = tf.random.stateless_normal((BATCH, DEPTH), SEED)
+    with tf.GradientTape() as tape:
+        new = revisit(lrn.router, episodes, images, tasks)
+        old = episodes.log_probs, advantage, advantage, episodes.open, episodes.free
+        loss, _ = ppo.losses(new, *old, lrn.coefficients)
+    whole = [tf.convert_to_tensor(g).numpy() for g in tape.gradient(loss, lrn.router_weights)]
+    norm = np.sqrt(sum((g**2).sum() for g in whole))
+    assert norm > lrn.coefficients.gradient_norm
+    clipped, statistics = lrn._ppo_gradients(images, tasks, episodes, advantage, advantage)
+    np.testing.assert_allclose(statistics["gradient_norm"], norm, rtol=1e-5)
+    for a, b in zip(clipped, whole, strict=True):
+        np.testing.assert_allclose(a, b * lrn.coefficients.gradient_norm / norm, rtol=1e-3, atol=1e-6)
 
 
 def test_predict(training, rules):
