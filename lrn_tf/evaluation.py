@@ -48,18 +48,25 @@ class Evaluation:
         return float(self.chosen.sum() / self.examples.sum())
 
     def task_information(self, modules) -> float:
-        """Mutual information in bits between an example's task and which of `modules` it uses.
+        """`task_information` of some of the modules."""
+        return task_information(self.chosen[:, list(modules)])
 
-        0 means that tasks share them alike; log2 of the number of tasks, that each has its own.
-        """
-        joint = self.chosen[:, list(modules)].astype(np.float64)
-        if not joint.sum():
-            return 0.0
-        joint /= joint.sum()
-        independent = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)
-        some = joint > 0
-        # Rounding can leave a tiny negative number.
-        return float(max(0.0, (joint[some] * np.log2(joint[some] / independent[some])).sum()))
+
+def task_information(chosen: np.ndarray) -> float:
+    """Mutual information in bits between an example's task and which module it uses.
+
+    0 means that tasks share them alike; log2 of the number of tasks, that each has its own.
+
+    Args:
+        chosen: int `[K, modules]`, how many networks of each task hold each of the modules.
+    """
+    if not chosen.sum():
+        return 0.0
+    joint = chosen / chosen.sum()
+    independent = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)
+    some = joint > 0
+    # Rounding can leave a tiny negative number.
+    return float(max(0.0, (joint[some] * np.log2(joint[some] / independent[some])).sum()))
 
 
 class Evaluator:

@@ -19,10 +19,10 @@ class LRN:
     A `lrn_tf.method.Method`.
 
     Attributes:
-        metrics: names of the scalars that `train_step` returns.
+        metrics: names of the scalars that `train_step` returns: `SCALARS` and the entropy of each step.
     """
 
-    metrics = (
+    SCALARS = (
         "train/loss",
         "train/accuracy",
         "losses/policy_loss",
@@ -35,6 +35,7 @@ class LRN:
         "losses/gradient_norm",
         "reward/bonus",
         "reward/return",
+        "reward/share_of_bonus",
         "route/length",
         "route/unused_in_batch",
         "route/entropy_per_example",
@@ -44,6 +45,7 @@ class LRN:
     def __init__(self, pool: Pool, num_tasks: int, settings: Settings):
         self.settings = settings
         self.pool = pool
+        self.metrics = (*self.SCALARS, *(f"route_entropy/step_{t + 1}" for t in range(settings.depth)))
         self.process = DecisionProcess(pool, settings.depth)
         self.modules = Modules(pool, settings.depth)
         self.router = Router(
@@ -90,11 +92,7 @@ class LRN:
             used = chosen > 0
         self.module_adam.apply(gradients, used, learning_rate)
 
-        bonus = reward.module_bonus(chosen, self.settings.bonus)
-        rewards = reward.rewards(ce, episodes.actions, episodes.open, bonus, self.settings.reward)
-        values = ppo.known_values(rewards, episodes.values, episodes.open, self.coefficients.gamma)
-        advantage = ppo.advantages(rewards, values, self.coefficients.gamma, self.coefficients.gae_lambda)
-        returns = advantage + values
+        rewards, bonus, advantage, returns = self.judge(episodes, ce, chosen)
         statistics = self.train_router(images, tasks, episodes, advantage, returns, seed, learning_rate)
 
         right = tf.equal(tf.argmax(logits, axis=1, output_type=tf.int32), labels)
@@ -103,8 +101,9 @@ class LRN:
             "train/accuracy": tf.reduce_mean(tf.cast(right, tf.float32)),
             **statistics,
             "losses/explained_variance": ppo.explained_variance(episodes.values, returns, episodes.open),
-            "reward/bonus": tf.reduce_mean(tf.reduce_sum(tf.gather(bonus, episodes.actions), axis=1)),
+            "reward/bonus": tf.reduce_mean(tf.reduce_sum(bonus, axis=1)),
             "reward/return": tf.reduce_mean(tf.reduce_sum(rewards, axis=1)),
+            "reward/share_of_bonus": reward.share_of_bonus(rewards, bonus),
             **self._route_statistics(episodes, chosen),
         }
 
@@ -124,6 +123,23 @@ class LRN:
             loss = tf.reduce_mean(ce)
         gradients = tape.gradient(loss, self.module_adam.groups, unconnected_gradients="zero")
         return ce, logits, chosen, gradients
+
+    def judge(self, episodes: Episodes, ce, chosen):
+        """What the episodes have earned.
+
+        Args:
+            episodes: of the batch.
+            ce: float32 `[B]`, the cross-entropy of each example's network.
+            chosen: int32 `[N]`, how many networks hold each module.
+
+        Returns:
+            rewards, the bonus in them, advantages and returns: float32 `[B, T]` each.
+        """
+        bonus = reward.module_bonus(chosen, self.settings.bonus)
+        rewards = reward.rewards(ce, episodes.actions, episodes.open, bonus, self.settings.reward)
+        values = ppo.known_values(rewards, episodes.values, episodes.open, self.coefficients.gamma)
+        advantage = ppo.advantages(rewards, values, self.coefficients.gamma, self.coefficients.gae_lambda)
+        return rewards, tf.gather(bonus, episodes.actions), advantage, advantage + values
 
     def train_router(self, images, tasks, episodes, advantage, returns, seed, learning_rate):
         """PPO's passes over minibatches of episodes; the mean of their statistics."""
@@ -166,6 +182,10 @@ class LRN:
             "route/unused_in_batch": tf.reduce_sum(tf.cast(chosen == 0, tf.float32)),
             "route/entropy_per_example": ppo.mean(episodes.entropy, free),
             "route/entropy_of_batch_mean": tf.reduce_mean(self._entropy_of_batch(episodes)),
+            **{
+                f"route_entropy/step_{t + 1}": ppo.mean(episodes.entropy[:, t], free[:, t])
+                for t in range(self.settings.depth)
+            },
         }
 
     def _entropy_of_batch(self, episodes):

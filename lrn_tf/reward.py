@@ -44,3 +44,14 @@ def rewards(ce, actions, open, bonus, placement: str) -> tf.Tensor:
         last = tf.range(open.shape[1]) == open.shape[1] - 1
         paid = tf.cast(tf.broadcast_to(last, tf.shape(open)), tf.float32)
     return tf.gather(bonus, actions) - ce[:, None] * paid
+
+
+def share_of_bonus(rewards, bonus) -> tf.Tensor:
+    """How much of what tells episodes apart is the bonus: 0 is none, 1 is all; the rest is -CE.
+
+    The variance between episodes of the bonus, over that and the variance of the rest of the rewards.
+    Args: `[B, T]` both.
+    """
+    of_bonus = tf.math.reduce_variance(tf.reduce_sum(bonus, axis=1))
+    of_ce = tf.math.reduce_variance(tf.reduce_sum(rewards - bonus, axis=1))
+    return tf.math.divide_no_nan(of_bonus, of_bonus + of_ce)

@@ -74,8 +74,8 @@ def training(the_training):
 
 def test_every_metric_is_there_and_finite(training):
     history = training.run(2)
-    assert set(history) == set(LRN.metrics)
-    assert len(LRN.metrics) == len(set(LRN.metrics))
+    assert set(history) == set(training.lrn.metrics)
+    assert len(training.lrn.metrics) == len(set(history))
     assert np.isfinite(list(history.values())).all()
 
 
@@ -160,6 +160,8 @@ def what_happens(lrn, examples, bonus, placement):
             for d in delta
         ]
     )
+    entropy, free = episodes.entropy.numpy(), episodes.free.numpy()
+    of_bonus, of_ce = (x.sum(axis=1).var() for x in (bonuses, rewards - bonuses))
     share = np.array([np.bincount(a, minlength=len(lrn.pool) + 1) / BATCH for a in actions.T])
     metrics = {
         "train/loss": ce.mean(),
@@ -168,7 +170,12 @@ def what_happens(lrn, examples, bonus, placement):
         "reward/return": rewards.sum(axis=1).mean(),
         "route/length": (actions < lrn.pool.pass_id).sum(axis=1).mean(),
         "route/unused_in_batch": (counts == 0).sum(),
-        "route/entropy_per_example": episodes.entropy.numpy()[episodes.free.numpy()].mean(),
+        "reward/share_of_bonus": of_bonus / (of_bonus + of_ce),
+        "route/entropy_per_example": entropy[free].mean(),
+        **{
+            f"route_entropy/step_{t + 1}": entropy[free[:, t], t].mean() if free[:, t].any() else 0
+            for t in range(DEPTH)
+        },
         "route/entropy_of_batch_mean": -np.sum(share * np.log(np.maximum(share, 1e-9))) / DEPTH,
     }
     return metrics, advantages, advantages + values
@@ -180,7 +187,7 @@ def record_minibatches(lrn, monkeypatch):
 
     def record(images, tasks, episodes, advantage, returns):
         minibatches.append((tasks.numpy(), advantage.numpy(), returns.numpy(), episodes.actions.numpy()))
-        names = [name.removeprefix("losses/") for name in LRN.metrics if name.startswith("losses/")]
+        names = [name.removeprefix("losses/") for name in LRN.SCALARS if name.startswith("losses/")]
         return [tf.zeros_like(w) for w in lrn.router_weights], dict.fromkeys(names, tf.constant(0.0))
 
     monkeypatch.setattr(lrn, "_ppo_gradients", record)
@@ -277,9 +284,10 @@ def test_predict(training, rules):
 
 
 def test_learns_a_batch(training):
-    history = training.run(60)
-    assert np.mean(history["train/loss"][-10:]) < 0.3 * np.mean(history["train/loss"][:3])
-    assert np.mean(history["train/accuracy"][-10:]) > 0.9
+    # Not fewer steps: now and then an example tries a path that is new to it, and its loss jumps.
+    history = training.run(150)
+    assert np.mean(history["train/loss"][-10:]) < 0.1 * np.mean(history["train/loss"][:3])
+    assert np.mean(history["train/accuracy"][-10:]) > 0.95
     assert np.isfinite(list(history.values())).all()
 
 

@@ -1,11 +1,13 @@
 """The programs in tools/ run and print what their documentation says."""
 
+import importlib
 import os
 import pathlib
 import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 pytestmark = pytest.mark.slow
@@ -52,7 +54,42 @@ def test_fixed_paths_of_tasks_learn_what_shared_ones_cannot():
     assert accuracy["shared"] < 91
 
 
-@pytest.mark.parametrize("tool", ["benchmark.py", "fixed_paths.py"])
+def test_early_phase_measures_what_it_says():
+    done = run("early_phase.py", "--max_steps=20", "--every=20", "--batches=2")
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = re.findall(r"^step (\d+): (.*)$", done.stdout, re.MULTILINE)
+    assert [int(step) for step, _ in rows] == [0, 20]
+    for _, row in rows:
+        found = dict(re.findall(r"(\D+?) ((?:-?\d+\.\d+ ?)+)", row.replace("; ", ";")))
+        found = {name.strip(";"): [float(x) for x in values.split()] for name, values in found.items()}
+        assert len(found["entropy"]) == 3 and min(found["entropy"]) > 0
+        assert len(found["information"]) == len(found["agreement"]) == 6
+        assert all(0 <= bits <= 3.33 for bits in found["information"])
+        assert all(-1 <= cosine <= 1 for cosine in found["agreement"])
+        assert 0 <= found["share of bonus"][0] <= 1
+        assert {"loss", "accuracy", "signal, all", "signal, task"} < set(found)
+
+
+@pytest.fixture
+def early_phase(monkeypatch):
+    monkeypatch.syspath_prepend(str(TOOLS))
+    return importlib.import_module("early_phase")
+
+
+def test_signal_finds_a_difference_between_groups_and_no_other(early_phase):
+    """Against known variances; groups of two, where the plain ratio of variances would be far off."""
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(20_000), 2)
+    noise = rng.normal(size=len(groups))
+    assert early_phase.signal(noise, groups) == pytest.approx(0, abs=0.03)
+    means = rng.normal(scale=0.5, size=20_000)
+    assert early_phase.signal(means[groups] + noise, groups) == pytest.approx(0.25, abs=0.03)
+    uneven = np.repeat(np.arange(15_000), np.tile([1, 2, 6], 5_000))
+    values = means[uneven] + rng.normal(size=len(uneven))
+    assert early_phase.signal(values, uneven) == pytest.approx(0.25, abs=0.03)
+
+
+@pytest.mark.parametrize("tool", ["benchmark.py", "fixed_paths.py", "early_phase.py"])
 def test_bad_input_is_one_line(tool):
     done = run(tool, "--dup=0")
     assert done.returncode == 2

@@ -1,0 +1,174 @@
+"""What there is to learn from while the knot of routing is still tied: measurements along a run.
+
+    python tools/early_phase.py --flagfile=flags/cifar_mtl_knot.cfg --every=65
+
+Takes the flags of `lrn_tf.main`, trains, and stops every --every steps to route --batches batches that
+are not learned from. Prints a row each time:
+
+    loss, accuracy   of these batches, whose actions are sampled
+    entropy          of the policy at each step, in nats
+    information      mutual information between task and chosen module of each kind, in bits; with few
+                     examples per task and module it is not 0 even for a router that ignores the task
+    share of bonus   how much of what tells rewards of episodes apart is the bonus
+    signal, all      variance of the advantage between actions of a step, over that within them
+    signal, task     the same between the actions of each task, beyond what holds for all tasks
+    agreement        mean cosine between the gradients that two tasks have for a module, for each kind
+"""
+
+# ruff: noqa: E402 - TensorFlow is to be started before anything else imports it with all its messages.
+from lrn_tf.quiet import start_tensorflow
+
+start_tensorflow()
+
+import numpy as np
+import tensorflow as tf
+from absl import flags
+
+from lrn_tf import main as lrn_main
+from lrn_tf import reward
+from lrn_tf.batches import DeviceExamples, shuffled_rows
+from lrn_tf.benchmarks import load
+from lrn_tf.build import build
+from lrn_tf.evaluation import task_information
+
+EVERY = flags.DEFINE_integer("every", 130, "Steps between measurements", lower_bound=1)
+BATCHES = flags.DEFINE_integer("batches", 8, "Batches of a measurement", lower_bound=2)
+AGREEMENT = flags.DEFINE_bool("agreement", True, "Measure the agreement of gradients too; it is slow")
+
+NO_EPOCH = 1_000_000
+
+
+def signal(values: np.ndarray, groups: np.ndarray) -> float:
+    """Variance of the groups' means over the variance within groups, by analysis of variance.
+
+    Without bias: 0 on average where groups do not differ, however few members they have.
+    """
+    _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    count, total = len(sizes), len(values)
+    if count < 2 or total <= count:
+        return 0.0
+    means = np.bincount(group, values) / sizes
+    within = ((values - means[group]) ** 2).sum() / (total - count)
+    between = (sizes * (means - values.mean()) ** 2).sum() / (count - 1)
+    typical = (total - (sizes**2).sum() / total) / (count - 1)
+    return float((between - within) / typical / max(within, 1e-12))
+
+
+class EarlyPhase:
+    """Measurements of an LRN on batches that it does not learn from."""
+
+    def __init__(self, lrn, num_tasks: int):
+        self.lrn = lrn
+        self.num_tasks = num_tasks
+        self._observe = tf.function(self._observe, autograph=False)
+        self._gradients = tf.function(self._gradients, autograph=False)
+
+    def __call__(self, batches) -> dict[str, object]:
+        """Args: batches: a list of (images, tasks, labels, seed)."""
+        seen = [self._observe(*batch) for batch in batches]
+        seen = {name: np.concatenate([np.atleast_1d(s[name]) for s in seen]) for name in seen[0]}
+        pool, free = self.lrn.pool, seen["free"]
+        steps = np.broadcast_to(np.arange(free.shape[1]), free.shape)[free]
+        action, advantage = seen["actions"][free], seen["advantage"][free]
+        task = np.broadcast_to(seen["task"][:, None], free.shape)[free]
+        of_all = steps * (len(pool) + 1) + action
+        # What all tasks have in common is taken out before asking what is left to each.
+        _, common, sizes = np.unique(of_all, return_inverse=True, return_counts=True)
+        rest = advantage - (np.bincount(common, advantage) / sizes)[common]
+        chosen = np.zeros((self.num_tasks, len(pool) + 1), int)
+        np.add.at(chosen, (np.broadcast_to(seen["task"][:, None], free.shape), seen["actions"]), 1)
+        return {
+            "loss": seen["ce"].mean(),
+            "accuracy": seen["right"].mean(),
+            "entropy": [seen["entropy"][free[:, t], t].mean() for t in range(free.shape[1])],
+            "information": [task_information(chosen[:, list(pool.modules(k))]) for k in self._kinds],
+            "share of bonus": seen["share"].mean(),
+            "signal, all": signal(advantage, of_all),
+            "signal, task": signal(rest, of_all * self.num_tasks + task),
+            **({"agreement": self.agreement(*batches[0])} if AGREEMENT.value else {}),
+        }
+
+    @property
+    def _kinds(self):
+        return range(len(self.lrn.pool.kinds))
+
+    def _observe(self, images, tasks, labels, seed):
+        episodes = self.lrn.route(images, tasks, seed)
+        logits, chosen = self.lrn.modules(images, episodes.actions)
+        ce = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        rewards, bonus, advantage, _ = self.lrn.judge(episodes, ce, chosen)
+        return {
+            "task": tasks,
+            "actions": episodes.actions,
+            "free": episodes.free,
+            "entropy": episodes.entropy,
+            "advantage": advantage,
+            "ce": ce,
+            "right": tf.cast(tf.argmax(logits, axis=1, output_type=tf.int32) == labels, tf.float32),
+            "share": reward.share_of_bonus(rewards, bonus),
+        }
+
+    def agreement(self, images, tasks, labels, seed) -> list[float]:
+        """Mean cosine of two tasks' gradients for a module that both use, for each kind."""
+        paths = self.lrn.route(images, tasks, seed).actions
+        total, count = [0.0] * len(self.lrn.pool), np.zeros(len(self.lrn.pool))
+        for task in range(self.num_tasks):
+            mine = tf.cast(tasks == task, tf.float32)
+            for m, gradient in enumerate(self._gradients(images, labels, paths, mine)):
+                length = float(tf.norm(gradient))
+                if length > 0:
+                    total[m] = total[m] + gradient.numpy() / length
+                    count[m] += 1
+        pairs = count * (count - 1)
+        cosines = np.array([(np.square(t).sum() - n) for t, n in zip(total, count, strict=True)])
+        return [
+            float(cosines[list(of)].sum() / max(pairs[list(of)].sum(), 1))
+            for of in (self.lrn.pool.modules(k) for k in self._kinds)
+        ]
+
+    def _gradients(self, images, labels, paths, weight):
+        """The gradient of the weighted sum of cross-entropies for each module, as one vector."""
+        groups = self.lrn.module_adam.groups
+        with tf.GradientTape() as tape:
+            logits, _ = self.lrn.modules(images, paths)
+            ce = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+            loss = tf.reduce_sum(weight * ce)
+        gradients = tape.gradient(loss, groups, unconnected_gradients="zero")
+        return [tf.concat([tf.reshape(g, [-1]) for g in group], axis=0) for group in gradients]
+
+
+def text(value) -> str:
+    return " ".join(f"{x:.3f}" for x in np.atleast_1d(value))
+
+
+def main(_):
+    settings = lrn_main.settings_from_flags()
+    lrn_main.prepare(settings)
+    benchmark = load(settings)
+    lrn = build(benchmark, settings)
+    examples = DeviceExamples(benchmark.train, benchmark.mean, benchmark.std)
+    measure = EarlyPhase(lrn, benchmark.num_tasks)
+    per_epoch = examples.size // settings.batch_size
+
+    def batch(epoch, i, number):
+        rows = shuffled_rows(examples.size, settings.batch_size, settings.seed, epoch)[i]
+        return *examples.batch(tf.constant(rows)), tf.constant([settings.seed, number])
+
+    train_step = tf.function(lrn.train_step, autograph=False)
+    last = settings.max_steps or per_epoch * settings.epochs
+    print("kinds:", ", ".join(kind.name for kind in lrn.pool.kinds))
+    for step in range(last + 1):
+        epoch, i = divmod(step, per_epoch)
+        if step % EVERY.value == 0:
+            # An epoch that no run comes to and seeds below 0: batches and noise of their own.
+            found = measure([batch(NO_EPOCH, j, -1 - j) for j in range(BATCHES.value)])
+            print(
+                f"step {step}: " + "; ".join(f"{name} {text(v)}" for name, v in found.items()), flush=True
+            )
+        if step < last:
+            rate = tf.constant(settings.learning_rate * settings.lr_decay**epoch, tf.float32)
+            train_step(*batch(epoch, i, step), rate)
+
+
+if __name__ == "__main__":
+    lrn_main.run(main)
