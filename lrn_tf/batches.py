@@ -15,8 +15,7 @@ class DeviceExamples:
 
     def __init__(self, examples: Examples, mean: np.ndarray, std: np.ndarray):
         self.size = len(examples)
-        # Not tf.constant, which would copy the images once more on their way.
-        self._images = tf.convert_to_tensor(examples.images)
+        self._images = tf.constant(examples.images)
         self._columns = [tf.constant(c) for c in (examples.image, examples.task, examples.label)]
         self._mean, self._std = tf.constant(mean), tf.constant(std)
 
