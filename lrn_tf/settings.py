@@ -119,9 +119,10 @@ class Settings:
 
 
 # What --benchmark alone presets. The paper's settings are the defaults above; digits_mtl, which is
-# ours, is small enough to be learned within minutes on two CPU cores.
+# ours, is small enough to be learned within minutes on two CPU cores. Its learning rate falls in 15
+# epochs as far as the paper's does in 100: 0.97 ** (100 / 15) is 0.82.
 PRESETS = {
-    "digits_mtl": dict(dup=5, depth=4, epochs=15, learning_rate=1e-3, d_model=64),
+    "digits_mtl": dict(dup=5, depth=4, epochs=15, learning_rate=1e-3, lr_decay=0.82, d_model=64),
     "mnist_mtl": dict(),
     "cifar_mtl": dict(),
     "min_mtl": dict(),

@@ -149,7 +149,7 @@ def test_metrics(runs):
         assert list(line["task_information_bits"]) == KINDS
         assert all(0 <= bits <= math.log2(10) for bits in line["task_information_bits"].values())
         assert all(line[name] > 0 for name in TIMINGS)
-    assert [line["learning_rate"] for line in found] == pytest.approx([1e-3, 0.97e-3])
+    assert [line["learning_rate"] for line in found] == pytest.approx([1e-3, 0.82e-3])
     assert found[1]["train_loss"] < found[0]["train_loss"]
 
 
@@ -160,7 +160,7 @@ def test_config(runs):
         "depth": 3,
         "d_model": 16,
         "batch_size": 256,
-        "lr_decay": 0.97,
+        "lr_decay": 0.82,
         "checkpoint_every": 20,
     }
     assert {name: config["settings"][name] for name in asked} == asked
@@ -203,7 +203,7 @@ def test_tensorboard_while_training(runs):
         means = [np.dot(values[:3], [20, 20, 16]) / STEPS, np.dot(values[3:], [4, 20, 20, 12]) / STEPS]
         expected = [line["metrics"][tag] for line in epochs]
         np.testing.assert_allclose(means, expected, rtol=1e-4, atol=1e-6, err_msg=tag)
-    rates = [1e-3] * 3 + [0.97e-3] * 4
+    rates = [1e-3] * 3 + [0.82e-3] * 4
     assert found["charts/learning_rate"] == [
         (step, pytest.approx(rate)) for step, rate in zip(looks, rates, strict=True)
     ]

@@ -41,7 +41,7 @@ PAPER = dict(
 LITERAL = dict(PAPER, actor_scale=1.0, image_scale=1.0)
 SMALL = dict(PAPER, dup=5, depth=4)
 KNOT = dict(SMALL, image_size=16, validation=0.1, max_steps=520)
-DIGITS = dict(SMALL, epochs=15, learning_rate=1e-3, d_model=64)
+DIGITS = dict(SMALL, epochs=15, learning_rate=1e-3, lr_decay=0.82, d_model=64)
 # Settings without which the paper's experiment could not be described; all others are additions.
 OF_THE_PAPER = {
     "method",
