@@ -4,9 +4,9 @@ import dataclasses
 import sys
 from collections.abc import Callable
 
-from absl import app, flags
+from absl import flags
 
-from lrn_tf.errors import UserError
+from lrn_tf import program
 from lrn_tf.quiet import start_tensorflow
 from lrn_tf.settings import PRESETS, Settings, resolve
 from lrn_tf.workdir import Workdir
@@ -80,31 +80,14 @@ def main(_: list[str]) -> int:
 
 
 def run(main: Callable[[list[str]], int | None]) -> None:
-    """Runs a program with one flag per setting: bad input gets one line on stderr and exit code 2."""
+    """Runs a program with one flag per setting; see `program.run`."""
     define_flags()
-    try:
-        app.run(main, flags_parser=_parse)
-    except UserError as error:
-        print(f"lrn_tf: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("\nstopped; the same command continues from the last checkpoint", file=sys.stderr)
-        sys.exit(130)
+    program.run(main, stopped="stopped; the same command continues from the last checkpoint")
 
 
 def console() -> None:
     """Entry point of `lrn-tf`."""
     run(main)
-
-
-def _parse(argv):
-    try:
-        rest = flags.FLAGS(argv)
-    except flags.Error as error:
-        raise UserError(" ".join(str(error).split())) from error
-    if rest[1:]:
-        raise UserError(f"{rest[1]!r} is no flag; flags look like --benchmark=cifar_mtl, see --help")
-    return rest
 
 
 if __name__ == "__main__":

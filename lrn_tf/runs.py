@@ -1,0 +1,112 @@
+"""Runs that are there to be looked at: read from their folders, and grouped by what was asked."""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from lrn_tf.errors import UserError
+from lrn_tf.settings import FREE_ON_RESUME
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run's folder, read.
+
+    Attributes:
+        folder: where it is.
+        settings: by name, as in config.json.
+        lines: one dict per epoch, as in metrics.jsonl; at least one.
+    """
+
+    folder: pathlib.Path
+    settings: dict[str, Any]
+    lines: list[dict[str, Any]]
+
+    def column(self, name: str) -> np.ndarray:
+        """A value of every epoch."""
+        return np.array([line[name] for line in self.lines], float)
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Runs that differ in nothing but their seed, or in what changes no result.
+
+    Attributes:
+        label: what tells the group from the others beside it.
+        runs: by seed.
+    """
+
+    label: str
+    runs: list[Run]
+
+    @property
+    def epochs(self) -> int:
+        """Epochs that all its runs have finished."""
+        return min(len(run.lines) for run in self.runs)
+
+    def column(self, name: str) -> np.ndarray:
+        """A value of every run and epoch: `[runs, epochs]`."""
+        return np.stack([run.column(name)[: self.epochs] for run in self.runs])
+
+
+def read(folder: str) -> Run:
+    """Reads a run's folder.
+
+    Raises:
+        UserError: it holds no run, or one that has not finished an epoch.
+    """
+    path = pathlib.Path(folder)
+    try:
+        settings = dict(json.loads((path / "config.json").read_text(encoding="utf-8"))["settings"])
+        # A line that is being written, or was when its run was killed, does not count.
+        whole = (path / "metrics.jsonl").read_text(encoding="utf-8").rpartition("\n")[0]
+        lines = [dict(json.loads(line)) for line in whole.splitlines()]
+    except FileNotFoundError as error:
+        missing = pathlib.Path(error.filename).name
+        raise UserError(
+            f"{folder} has no {missing}; give the folder of a run that has finished an epoch"
+        ) from error
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise UserError(f"{folder} cannot be read as a run ({error}); give another folder") from error
+    if not lines:
+        raise UserError(f"{folder} has not finished an epoch yet; wait, or give another folder")
+    return Run(path, settings, lines)
+
+
+def group(runs: Sequence[Run]) -> list[Group]:
+    """Runs of the same settings together, in the order in which they are met."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(json.dumps(_kept(run), sort_keys=True), []).append(run)
+    members = [sorted(group, key=lambda run: run.settings.get("seed", 0)) for group in groups.values()]
+    names = sorted({name for run in runs for name in _kept(run)}, key=_rank)
+    differing = [name for name in names if len({str(_kept(run).get(name)) for run in runs}) > 1]
+    return [Group(_label(of[0], differing), of) for of in members]
+
+
+def _kept(run):
+    """The settings that make a difference."""
+    return {name: v for name, v in run.settings.items() if name not in (*FREE_ON_RESUME, "seed")}
+
+
+def _rank(name):
+    first = ("benchmark", "method", "dup", "depth")
+    return first.index(name) if name in first else len(first), name == "bonus", name
+
+
+def _label(run, differing):
+    """The paper's kind of label where the names allow it: `dup_5_depth_4_no_bonus`."""
+    words = []
+    for name in differing:
+        value = run.settings.get(name)
+        if value is None or (name == "bonus" and value == 1):
+            continue
+        if name == "bonus":
+            words.append(f"bonus_{value:g}" if value else "no_bonus")
+        else:
+            words.append(value if isinstance(value, str) and name != "dtype" else f"{name}_{value}")
+    return "_".join(words) or str(run.settings.get("benchmark", run.folder.name))
