@@ -32,7 +32,7 @@ class Modules(keras.layers.Layer):
         # The variables themselves: inside `call` Keras would hand out copies in the compute dtype.
         self._weights_of = [[w.value for w in layer.trainable_variables] for layer in self.layer_of]
         self._run_kind, self._skip_kind = zip(
-            *(self._make_run_kind(kind) for kind in range(len(pool.kinds))), strict=True
+            *(self._make_graphs(kind) for kind in range(len(pool.kinds))), strict=True
         )
         self.built = True
 
@@ -93,7 +93,7 @@ class Modules(keras.layers.Layer):
             results.append(tf.cond(size > 0, run, skip))
         return tf.concat(results, axis=0)
 
-    def _make_run_kind(self, kind):
+    def _make_graphs(self, kind):
         """Graphs shared by all modules of a kind, weights as arguments: traced once, not dup times.
 
         The second is for a module without rows. Its result is empty and yet depends on large weights, for
