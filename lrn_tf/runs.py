@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lrn_tf.errors import UserError
-from lrn_tf.settings import FREE_ON_RESUME
+from lrn_tf.settings import FREE_ON_RESUME, Settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +103,7 @@ def _label(run, differing):
     words = []
     for name in differing:
         value = run.settings.get(name)
-        if value is None or (name == "bonus" and value == 1):
+        if value is None or (name == "bonus" and value == Settings.bonus):
             continue
         if name == "bonus":
             words.append(f"bonus_{value:g}" if value else "no_bonus")

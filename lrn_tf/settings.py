@@ -62,9 +62,9 @@ class Settings:
         low=0.0,
     )
     bonus: float = setting(
-        1.0,
-        "lambda, the largest reward for a rarely used module, eq. 6; 0 is the paper's 'no bonus'"
-        " (the value 1 is not from the paper)",
+        3.0,
+        "lambda, the largest reward for a rarely used module; eq. 6 has 1, and 0 is the paper's 'no"
+        " bonus' (the value 3 is not from the paper)",
         low=0.0,
     )
     reward: str = setting(

@@ -13,7 +13,7 @@ from lrn_tf import curves, runs
 from lrn_tf.compare import table
 from lrn_tf.errors import UserError
 
-SETTINGS = {"benchmark": "cifar_mtl", "dup": 5, "depth": 4, "bonus": 1.0, "seed": 0, "epochs": 3}
+SETTINGS = {"benchmark": "cifar_mtl", "dup": 5, "depth": 4, "bonus": 3.0, "seed": 0, "epochs": 3}
 
 
 def line(epoch, accuracy, unused=3):

@@ -38,7 +38,7 @@ PAPER = dict(
     validation=0.0,
     max_steps=0,
 )
-LITERAL = dict(PAPER, actor_scale=1.0, image_scale=1.0)
+LITERAL = dict(PAPER, actor_scale=1.0, image_scale=1.0, bonus=1.0)
 SMALL = dict(PAPER, dup=5, depth=4)
 KNOT = dict(SMALL, image_size=16, validation=0.1, max_steps=520)
 DIGITS = dict(SMALL, epochs=15, learning_rate=1e-3, lr_decay=0.82, d_model=64)
