@@ -314,6 +314,6 @@ def test_ppo_makes_rewarded_actions_more_likely(training):
 @pytest.mark.slow
 @pytest.mark.parametrize("make, policy", [(pools.pyramid, "float32"), (pools.paper, "mixed_bfloat16")])
 def test_other_pools_and_types_learn_a_batch(make, policy):
-    history = Training(make, policy).run(60)
-    assert np.mean(history["train/loss"][-10:]) < 0.5 * np.mean(history["train/loss"][:3])
+    history = Training(make, policy).run(150)
+    assert np.mean(history["train/loss"][-10:]) < 0.3 * np.mean(history["train/loss"][:3])
     assert np.isfinite(list(history.values())).all()

@@ -54,7 +54,7 @@ def test_rows_depend_on_seed_and_epoch_alone():
 
 def test_learning_rates_and_seeds(whole, tmp_path):
     steps = whole[1].steps
-    assert [s.rate for s in steps] == pytest.approx(np.repeat([0.1, 0.1 * 0.97, 0.1 * 0.97**2], 5))
+    assert [s.rate for s in steps] == pytest.approx(np.repeat([0.1, 0.1 * 0.82, 0.1 * 0.82**2], 5))
     assert [s.seed.tolist() for s in steps] == [[0, step] for step in range(15)]
     other = run(tmp_path, seed=3, lr_decay=0.5, epochs=2).steps
     assert [s.seed.tolist() for s in other] == [[3, step] for step in range(10)]
@@ -68,7 +68,7 @@ def test_a_line_for_every_epoch(whole):
     for line, start in zip(found, (0, 5, 10), strict=True):
         losses = [float(s.loss) for s in method.steps[start : start + 5]]
         assert line["train_loss"] == line["metrics"]["train/loss"] == pytest.approx(np.mean(losses))
-        assert line["learning_rate"] == pytest.approx(0.1 * 0.97 ** (line["epoch"] - 1))
+        assert line["learning_rate"] == pytest.approx(0.1 * 0.82 ** (line["epoch"] - 1))
         assert list(line["test_accuracy_per_task"]) == ["task 0", "task 1", "task 2"]
         assert line["unused_modules"] == len(POOL) - 2 and line["mean_length"] == 2
         assert line["seconds"] >= 0 and line["step_ms_median"] > 0 and line["examples_per_second"] > 0
@@ -151,7 +151,7 @@ def test_tensorboard_has_what_metrics_have(whole):
     for tag, name in (("test/accuracy", "test_accuracy"), ("train/loss", "train_loss")):
         expected = [(line["step"], line[name]) for line in lines(whole[0])]
         assert found[tag] == [(step, pytest.approx(value)) for step, value in expected]
-    rates = [(5, 0.1), (10, 0.1 * 0.97), (15, 0.1 * 0.97**2)]
+    rates = [(5, 0.1), (10, 0.1 * 0.82), (15, 0.1 * 0.82**2)]
     assert found["charts/learning_rate"] == [(step, pytest.approx(rate)) for step, rate in rates]
 
 
