@@ -10,6 +10,7 @@ import numpy as np
 
 from lrn_tf.errors import UserError
 from lrn_tf.settings import FREE_ON_RESUME, Settings
+from lrn_tf.workdir import read_lines
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,9 +63,7 @@ def read(folder: str) -> Run:
     path = pathlib.Path(folder)
     try:
         settings = dict(json.loads((path / "config.json").read_text(encoding="utf-8"))["settings"])
-        # A line that is being written, or was when its run was killed, does not count.
-        whole = (path / "metrics.jsonl").read_text(encoding="utf-8").rpartition("\n")[0]
-        lines = [dict(json.loads(line)) for line in whole.splitlines()]
+        lines = [dict(line) for line in read_lines(path / "metrics.jsonl")]
     except FileNotFoundError as error:
         missing = pathlib.Path(error.filename).name
         raise UserError(

@@ -94,11 +94,8 @@ class Workdir:
             ) from error
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl; what a kill left of a last, half-written line is ignored."""
-        if not self.metrics.exists():
-            return []
-        whole = self.metrics.read_text(encoding="utf-8").rpartition("\n")[0]
-        return [json.loads(line) for line in whole.splitlines()]
+        """The lines of metrics.jsonl; none before the first epoch's end."""
+        return read_lines(self.metrics) if self.metrics.exists() else []
 
     def rewind_metrics(self, step: int, steps_per_epoch: int) -> None:
         """Forgets lines written after `step`, and that of an epoch which --max_steps cut short."""
@@ -109,6 +106,12 @@ class Workdir:
         ]
         if self.metrics.exists():
             _replace(self.metrics, "".join(json.dumps(line) + "\n" for line in kept))
+
+
+def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl; what a kill left of a last, half-written line is ignored."""
+    whole = path.read_text(encoding="utf-8").rpartition("\n")[0]
+    return [json.loads(line) for line in whole.splitlines()]
 
 
 def _replace(path, text):

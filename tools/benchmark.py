@@ -130,12 +130,11 @@ def main(_):
         f"matrix products {machine.products / 1e9:.0f} GFLOP/s, memory {machine.memory / 1e9:.0f} GB/s\n"
         f"fixed network: {network}\n"
     )
-    floors = part_floors(Floors(machine), method, chosen, settings)
+    least = Floors(machine)
+    floors = part_floors(least, method, chosen, settings)
     floors["LRN step"] = sum(floors.values())
-    fixed_floor = Floors(machine).layers(
-        fixed.layers, fixed.shapes, [settings.batch_size] * len(fixed.layers)
-    )
-    fixed_adam = Floors(machine).adam(sum(layer.count_params() for layer in fixed.layers))
+    fixed_floor = least.layers(fixed.layers, fixed.shapes, [settings.batch_size] * len(fixed.layers))
+    fixed_adam = least.adam(sum(layer.count_params() for layer in fixed.layers))
     floors |= {"fixed network step": fixed_floor + fixed_adam, FIXED: fixed_floor}
     table = {"LRN step": whole, **parts, "rest": whole - sum(parts.values())}
     table |= {"fixed network step": fixed_step, FIXED: fixed_modules}

@@ -20,6 +20,8 @@ from lrn_tf.quiet import start_tensorflow
 
 start_tensorflow()
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 from absl import flags
@@ -150,9 +152,12 @@ def main(_):
     measure = EarlyPhase(lrn, benchmark.num_tasks)
     per_epoch = examples.size // settings.batch_size
 
+    @functools.lru_cache(maxsize=2)  # the epoch's and that of the measurements
+    def order(epoch):
+        return shuffled_rows(examples.size, settings.batch_size, settings.seed, epoch)
+
     def batch(epoch, i, number):
-        rows = shuffled_rows(examples.size, settings.batch_size, settings.seed, epoch)[i]
-        return *examples.batch(tf.constant(rows)), tf.constant([settings.seed, number])
+        return *examples.batch(tf.constant(order(epoch)[i])), tf.constant([settings.seed, number])
 
     train_step = tf.function(lrn.train_step, autograph=False)
     last = settings.max_steps or per_epoch * settings.epochs
