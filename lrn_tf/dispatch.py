@@ -80,6 +80,28 @@ class Modules(keras.layers.Layer):
                 place, row = place + kind.dup, last
         return tf.cast(held[OUTPUT], tf.float32), chosen
 
+    def run_kind(self, kind: int, x, chosen):
+        """Runs one module of a kind on every example.
+
+        Args:
+            kind: the number of the kind.
+            x: `[B, *input]` of the kind.
+            chosen: int32 `[B]`, which of its modules, counted from the kind's first.
+
+        Returns:
+            `[B, *output]` of the kind.
+        """
+        modules = self.pool.modules(kind)
+        x = tf.cast(x, self.compute_dtype)
+        if len(modules) == 1:
+            return self._run_kind[kind](x, *self.weights_of(modules[0]))
+        with tf.device("CPU:0"):
+            chosen = tf.identity(chosen)
+            rows = tf.argsort(chosen, stable=True)
+            sizes = tf.math.bincount(chosen, minlength=len(modules), maxlength=len(modules))
+        y = self._run(kind, take(x, rows)[0], sizes)
+        return spread(rows, y, x)
+
     def _run(self, kind, x, sizes):
         """The modules of a kind, each on its own rows: `sizes[i]` consecutive rows of x."""
         modules = self.pool.modules(kind)

@@ -76,6 +76,7 @@ class Evaluator:
         self._method = method
         self._examples = examples
         self._num_tasks = num_tasks
+        self._num_modules = sum(len(modules) for modules in method.kinds.values())
         self._evaluate_batch = tf.function(self._evaluate_batch, autograph=False)
 
     def __call__(self) -> Evaluation:
@@ -101,7 +102,7 @@ class Evaluator:
         weight = tf.cast(real, tf.int32)
         right = weight * tf.cast(tf.argmax(prediction.logits, 1, tf.int32) == labels, tf.int32)
         ce = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, prediction.logits)
-        used = tf.reduce_sum(tf.one_hot(prediction.paths, len(self._method.pool), dtype=tf.int32), axis=1)
+        used = tf.reduce_sum(tf.one_hot(prediction.paths, self._num_modules, dtype=tf.int32), axis=1)
 
         def per_task(x):
             # A matrix product: sums over rows in an order that does not depend on the device.

@@ -4,11 +4,13 @@ import tensorflow as tf
 
 from lrn_tf import ppo, reward
 from lrn_tf.adam import GroupedAdam
+from lrn_tf.benchmarks import Benchmark
 from lrn_tf.decision_process import DecisionProcess
 from lrn_tf.dispatch import Modules
 from lrn_tf.episodes import Episodes, revisit, route
 from lrn_tf.method import Prediction
 from lrn_tf.pool import Pool
+from lrn_tf.pools import make_pool
 from lrn_tf.router import Router
 from lrn_tf.settings import Settings
 
@@ -19,8 +21,12 @@ class LRN:
     A `lrn_tf.method.Method`.
 
     Attributes:
+        kinds: the modules of each kind of the pool.
         metrics: names of the scalars that `train_step` returns: `SCALARS` and the entropy of each step.
     """
+
+    # Weights, gradients and Adam's two moments, four bytes each.
+    BYTES_PER_PARAMETER = 16
 
     SCALARS = (
         "train/loss",
@@ -45,6 +51,7 @@ class LRN:
     def __init__(self, pool: Pool, num_tasks: int, settings: Settings):
         self.settings = settings
         self.pool = pool
+        self.kinds = pool.by_kind
         self.metrics = (*self.SCALARS, *(f"route_entropy/step_{t + 1}" for t in range(settings.depth)))
         self.process = DecisionProcess(pool, settings.depth)
         self.modules = Modules(pool, settings.depth)
@@ -67,6 +74,19 @@ class LRN:
         jit = settings.dtype == "float32" or bool(tf.config.list_logical_devices("GPU"))
         self.route = tf.function(self._route, jit_compile=jit, autograph=False)
         self._ppo_gradients = tf.function(self._ppo_gradients, jit_compile=jit, autograph=False)
+
+    @classmethod
+    def build(cls, benchmark: Benchmark, settings: Settings):
+        """See `lrn_tf.build.build`."""
+        return cls(make_pool(benchmark, settings), benchmark.num_tasks, settings)
+
+    @staticmethod
+    def count_parameters(benchmark: Benchmark, settings: Settings) -> dict[str, int]:
+        """Trainable parameters of each kind's modules, and of the router."""
+        pool = make_pool(benchmark, settings)
+        router = Router(pool.image, benchmark.num_tasks, len(pool), settings.depth, settings.d_model)
+        weights = sum(w.shape.num_elements() for w in router.trainable_variables)
+        return {**pool.count_parameters(), "router": weights}
 
     @property
     def variables(self) -> dict[str, object]:

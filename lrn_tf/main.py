@@ -8,7 +8,7 @@ from absl import flags
 
 from lrn_tf import program
 from lrn_tf.quiet import start_tensorflow
-from lrn_tf.settings import PRESETS, Settings, resolve
+from lrn_tf.settings import BENCHMARKS, LRNS, PRESETS, SGD_METHODS, Settings, resolve
 from lrn_tf.workdir import Workdir
 
 
@@ -29,9 +29,13 @@ def define_flags() -> None:
 
 
 def _defaults(field):
-    special = [f"{p[field.name]} for {b}" for b, p in PRESETS.items() if field.name in p]
-    default = "none" if field.default == "" else field.default
-    return f"Default: {default}" + "".join(f", {s}" for s in special)
+    text = f"Default: {'none' if field.default == '' else field.default}"
+    for benchmarks, methods, values in PRESETS:
+        if field.name in values:
+            names = [] if benchmarks == BENCHMARKS else list(benchmarks)
+            names += [] if methods == LRNS + SGD_METHODS else [f"--method={'|'.join(methods)}"]
+            text += f"; {values[field.name]} for {' with '.join(names)}"
+    return text
 
 
 def settings_from_flags() -> Settings:

@@ -4,14 +4,13 @@ from typing import NamedTuple, Protocol
 
 import tensorflow as tf
 
-from lrn_tf.pool import Pool
-
 
 class Prediction(NamedTuple):
     """What a method answers for a batch."""
 
     logits: tf.Tensor  # (B, C) float32
-    paths: tf.Tensor  # (B, T) int32, the modules of each example's network; PASS adds none
+    # (B, T) int32, the modules of each example's network; a number past the last of them adds none
+    paths: tf.Tensor
     log_policy: tf.Tensor  # (B,) float32, the log-probability of the path
 
 
@@ -19,11 +18,12 @@ class Method(Protocol):
     """Something that learns a benchmark. The trainer knows no more of it than this.
 
     Attributes:
-        pool: the modules that its paths are made of.
+        kinds: the modules that its paths are made of, by the name of their kind; numbered from 0 on
+            without a gap. Empty for a method that does not route.
         metrics: the names of the scalars that `train_step` returns, as TensorBoard tags.
     """
 
-    pool: Pool
+    kinds: dict[str, range]
     metrics: tuple[str, ...]
 
     @property

@@ -73,6 +73,11 @@ class Pool:
             raise ValueError(f"output kinds must share one output signature (classes,), got {widths}")
         (self.num_classes,) = next(iter(widths))
 
+    @property
+    def by_kind(self) -> dict[str, range]:
+        """The modules of each kind, by its name."""
+        return {kind.name: self.modules(k) for k, kind in enumerate(self.kinds)}
+
     def __len__(self) -> int:
         return len(self.kind)
 
@@ -129,7 +134,8 @@ def build_layer(kind: Kind) -> keras.layers.Layer:
     Raises:
         ValueError: the layer's output is not what the kind promises, or it has state.
     """
-    layer = kind.layer()
+    # Called without state, a layer leaves its own weights uncast, but not those of layers inside it.
+    layer = keras.Sequential([kind.layer()])
     layer.build((None, *kind.input))
     output = tuple(layer.compute_output_shape((None, *kind.input)))[1:]
     if output != kind.output:

@@ -2,7 +2,11 @@
 
 import keras
 
+from lrn_tf.benchmarks import Benchmark
+from lrn_tf.decision_process import DecisionProcess
+from lrn_tf.errors import UserError
 from lrn_tf.pool import HIDDEN, INPUT, OUTPUT, Kind, Pool, Signature
+from lrn_tf.settings import Settings
 
 FILTERS, UNITS = 32, 256
 EPSILON = 1e-5
@@ -51,6 +55,20 @@ def pyramid(image: Signature, num_classes: int, dup: int) -> Pool:
 
 
 POOLS = {"paper": paper, "pyramid": pyramid}
+
+
+def make_pool(benchmark: Benchmark, settings: Settings) -> Pool:
+    """The pool that the settings name, checked against --depth.
+
+    Raises:
+        UserError: no network of that depth exists.
+    """
+    pool = POOLS[settings.pool](benchmark.image_shape, benchmark.num_classes, settings.dup)
+    try:
+        DecisionProcess(pool, settings.depth)
+    except ValueError as error:
+        raise UserError(f"--depth={settings.depth} --pool={settings.pool}: {error}") from error
+    return pool
 
 
 def _stack(*layers):

@@ -13,6 +13,12 @@ from lrn_tf.errors import UserError
 
 OURS = " (not from the paper)"
 
+# The methods that have --dup, --depth and the other settings of the router and its pool, and those that
+# have a trunk and learn by plain SGD.
+LRNS = ("lrn", "random_route")
+SGD_METHODS = ("routing", "cross_stitch", "task_fc", "task_head", "shared")
+BENCHMARKS = ("digits_mtl", "mnist_mtl", "cifar_mtl", "min_mtl")
+
 
 def setting(default, help, *, choices=None, low=None, high=None):
     """A dataclass field with what its flag needs: help text, allowed values or bounds (inclusive)."""
@@ -27,9 +33,15 @@ class Settings:
     benchmark: str = setting(
         "digits_mtl",
         "Which tasks to learn. digits_mtl needs no download" + OURS,
-        choices=("digits_mtl", "mnist_mtl", "cifar_mtl", "min_mtl"),
+        choices=BENCHMARKS,
     )
-    method: str = setting("lrn", "What learns them: lrn is the Limitless Routing Network", choices=("lrn",))
+    method: str = setting(
+        "lrn",
+        "What learns them: the Limitless Routing Network, the same with a router that is never trained,"
+        " the routing network of Rosenbaum et al. (2017), cross-stitch networks (Misra et al. 2016), all or"
+        " the last of three layers for each task alone, or one network told the task",
+        choices=LRNS + SGD_METHODS,
+    )
     pool: str = setting(
         "paper",
         "Kinds of modules: the paper's six, or pyramid, in which convolutions halve the image"
@@ -43,9 +55,13 @@ class Settings:
     minibatch_size: int = setting(64, "Episodes per minibatch of PPO; divides batch_size", low=1)
     ppo_epochs: int = setting(1, "Passes of PPO over a batch of episodes", low=1)
     learning_rate: float = setting(
-        1e-4, "Adam's learning rate for modules and router (Adam is not from the paper)", low=0.0
+        1e-4,
+        "Learning rate of Adam for modules and router (Adam is not from the paper), of SGD in the methods"
+        " with a trunk",
+        low=0.0,
     )
-    lr_decay: float = setting(0.97, "Factor on the learning rate after every epoch", low=0.0, high=1.0)
+    lr_decay: float = setting(0.97, "Factor on the learning rate after every --lr_every", low=0.0, high=1.0)
+    lr_every: int = setting(1, "Epochs after which --lr_decay is applied once more", low=1)
     d_model: int = setting(
         256, "Width of the router's embeddings and transformer; a multiple of its 4 heads", low=4
     )
@@ -74,6 +90,29 @@ class Settings:
         choices=("every_step", "until_output", "terminal"),
     )
     entropy: float = setting(0.01, "Coefficient of the policy's entropy in PPO's loss" + OURS, low=0.0)
+    blocks: int = setting(
+        0,
+        "routing only: function blocks in each of its three layers; 0 is one for each task",
+        low=0,
+        high=1000,
+    )
+    agents: str = setting(
+        "per_task",
+        "routing only: who decides. An agent for each task, a single one, or as many as tasks to which a"
+        " further agent dispatches each example",
+        choices=("per_task", "single", "dispatched"),
+    )
+    policy: str = setting(
+        "tabular",
+        "routing only: an agent's policy. A table per layer, learned by the Weighted Policy Learner, or a"
+        " small network that sees the block's input",
+        choices=("tabular", "approximate"),
+    )
+    rho: float = setting(
+        0.0,
+        "routing only: the collaboration reward of a decision, times how often its block was chosen so far",
+        low=0.0,
+    )
     image_size: int = setting(0, "Side of the images in pixels; 0 keeps their native size" + OURS, low=0)
     examples_per: str = setting(
         "task",
@@ -114,19 +153,29 @@ class Settings:
     @property
     def name(self):
         """A folder name for the run: what tells it from the runs one would put beside it."""
-        bonus = "" if self.bonus else "_no_bonus"
-        return f"{self.benchmark}/{self.method}_dup_{self.dup}_depth_{self.depth}{bonus}_seed_{self.seed}"
+        words = [self.method]
+        if self.method in LRNS:
+            words += [f"dup_{self.dup}_depth_{self.depth}"] + ["no_bonus"] * (not self.bonus)
+        elif self.method == "routing":
+            words += [self.agents, self.policy]
+        return f"{self.benchmark}/{'_'.join(words)}_seed_{self.seed}"
+
+    def rate(self, epoch: int) -> float:
+        """The learning rate of an epoch, counted from 0."""
+        return self.learning_rate * self.lr_decay ** (epoch // self.lr_every)
 
 
-# What --benchmark alone presets. The paper's settings are the defaults above; digits_mtl, which is
-# ours, is small enough to be learned within minutes on two CPU cores. Its learning rate falls in 15
-# epochs as far as the paper's does in 100: 0.97 ** (100 / 15) is 0.82.
-PRESETS = {
-    "digits_mtl": dict(dup=5, depth=4, epochs=15, learning_rate=1e-3, lr_decay=0.82, d_model=64),
-    "mnist_mtl": dict(),
-    "cifar_mtl": dict(),
-    "min_mtl": dict(),
-}
+# What --benchmark and --method preset; a later line wins. The paper's settings are the defaults above, and
+# the schedule of SGD is that of Rosenbaum et al. (2017). digits_mtl, which is ours, is small enough to be
+# learned within minutes on two CPU cores. Its learning rate falls in 15 epochs as far as the paper's does
+# in 100: 0.97 ** (100 / 15) is 0.82.
+PRESETS = (
+    (("digits_mtl",), LRNS, dict(learning_rate=1e-3, lr_decay=0.82)),
+    (("digits_mtl",), LRNS + SGD_METHODS, dict(dup=5, depth=4, epochs=15, d_model=64)),
+    (("mnist_mtl",), LRNS + SGD_METHODS, dict(rho=0.3)),
+    (BENCHMARKS, SGD_METHODS, dict(learning_rate=1e-2, lr_decay=0.1, lr_every=20)),
+    (("digits_mtl",), SGD_METHODS, dict(learning_rate=0.3)),
+)
 
 # A run may be continued although these differ: they do not change what is computed.
 FREE_ON_RESUME = ("data_dir", "workdir", "epochs", "max_steps", "resume", "checkpoint_every", "profile")
@@ -145,7 +194,12 @@ def resolve(given: dict[str, typing.Any]) -> Settings:
         if field.name in given:
             _check(field, given[field.name])
     benchmark = given.get("benchmark", Settings.benchmark)
-    settings = Settings(**{**PRESETS[benchmark], **given})
+    method = given.get("method", Settings.method)
+    preset = {}
+    for benchmarks, methods, values in PRESETS:
+        if benchmark in benchmarks and method in methods:
+            preset |= values
+    settings = Settings(**{**preset, **given})
     if settings.batch_size % settings.minibatch_size:
         raise UserError(
             f"--minibatch_size={settings.minibatch_size} does not divide --batch_size="

@@ -96,7 +96,7 @@ class Trainer:
     def _train_epoch(self, step):
         """Trains from a step to the end of its epoch, evaluates and saves; returns the next step."""
         epoch, done = divmod(step, self.steps_per_epoch)
-        learning_rate = self.settings.learning_rate * self.settings.lr_decay**epoch
+        learning_rate = self.settings.rate(epoch)
         batches = shuffled_rows(self._examples.size, self.settings.batch_size, self.settings.seed, epoch)
         end = min((epoch + 1) * self.steps_per_epoch, self.last_step)
         batches = tf.constant(batches[: end - epoch * self.steps_per_epoch])
@@ -213,9 +213,8 @@ class Trainer:
 
     def _evaluation_line(self, evaluation: Evaluation, step):
         per_task = dict(zip(self.benchmark.tasks, map(float, evaluation.accuracy_per_task), strict=True))
-        pool = self.method.pool
         information = {
-            kind.name: evaluation.task_information(pool.modules(k)) for k, kind in enumerate(pool.kinds)
+            kind: evaluation.task_information(modules) for kind, modules in self.method.kinds.items()
         }
         scalars = {
             "test/accuracy": evaluation.accuracy,

@@ -33,25 +33,6 @@ class WeightedPolicyLearner:
         self.policy = tf.Variable(tf.fill([agents, states, actions], 1 / actions), trainable=False)
         self.baseline = tf.Variable(tf.zeros([agents, states]), trainable=False)
 
-    def sample(self, agents, seed):
-        """Actions of some agents in every state.
-
-        Args:
-            agents: int32 `[B]`.
-            seed: int32 `[2]`; None takes the most probable actions.
-
-        Returns:
-            int32 `[B, S]`.
-        """
-        policy = tf.gather(self.policy, agents)  # (B, S, M)
-        if seed is None:
-            return tf.argmax(policy, axis=2, output_type=tf.int32)
-        uniform = tf.random.stateless_uniform(tf.shape(policy)[:2], seed, alg="philox")
-        # Probabilities may add up to a little less than 1.
-        last = policy.shape[2] - 1
-        passed = tf.reduce_sum(tf.cast(uniform[:, :, None] >= tf.cumsum(policy, axis=2), tf.int32), axis=2)
-        return tf.minimum(passed, last)
-
     def update(self, agents, actions, returns) -> None:
         """One step on the policies of the agents that decided, and on their baselines.
 
@@ -80,6 +61,23 @@ class WeightedPolicyLearner:
         some = decided > 0
         self.policy.assign(tf.where(some[:, None, None], moved, self.policy))
         self.baseline.assign_add(self.rate * mean(surprise))
+
+
+def sample(policy, uniform) -> tf.Tensor:
+    """Actions, by probability.
+
+    Args:
+        policy: float32 `[.., M]`.
+        uniform: float32 `[..]` in [0, 1), the chance; None takes the most probable actions.
+
+    Returns:
+        int32 `[..]`.
+    """
+    if uniform is None:
+        return tf.argmax(policy, axis=-1, output_type=tf.int32)
+    passed = tf.reduce_sum(tf.cast(uniform[..., None] >= tf.cumsum(policy, axis=-1), tf.int32), axis=-1)
+    # Probabilities may add up to a little less than 1.
+    return tf.minimum(passed, policy.shape[-1] - 1)
 
 
 def project_to_simplex(x) -> tf.Tensor:

@@ -1,19 +1,21 @@
 """Settings: defaults, presets, what is refused, and the flags made of them."""
 
 import dataclasses
+import itertools
 import os
 import pathlib
 import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from absl import flags
 from absl.testing import flagsaver
 
 from lrn_tf import main
 from lrn_tf.errors import UserError
-from lrn_tf.settings import PRESETS, Settings, resolve
+from lrn_tf.settings import LRNS, SGD_METHODS, Settings, resolve
 
 FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
 FLAG_FILES = pathlib.Path(__file__).parents[1] / "flags"
@@ -43,8 +45,14 @@ SMALL = dict(PAPER, dup=5, depth=4)
 KNOT = dict(SMALL, image_size=16, validation=0.1, max_steps=520)
 DIGITS = dict(SMALL, epochs=15, learning_rate=1e-3, lr_decay=0.82, d_model=64)
 # Settings without which the paper's experiment could not be described; all others are additions.
+# Given in the paper, or in that of Rosenbaum et al. (2017).
 OF_THE_PAPER = {
     "method",
+    "lr_every",
+    "blocks",
+    "agents",
+    "policy",
+    "rho",
     "dup",
     "depth",
     "epochs",
@@ -84,15 +92,14 @@ def test_every_setting_has_help_and_a_default_of_its_type(name):
 
 
 def test_defaults_and_presets_are_allowed():
-    for benchmark in BENCHMARKS:
-        settings = resolve({"benchmark": benchmark})
-        resolve(dataclasses.asdict(settings))
-    assert set(PRESETS) == set(BENCHMARKS) == set(FIELDS["benchmark"].metadata["choices"])
+    assert set(BENCHMARKS) == set(FIELDS["benchmark"].metadata["choices"])
+    for benchmark, method in itertools.product(BENCHMARKS, FIELDS["method"].metadata["choices"]):
+        settings = resolve({"benchmark": benchmark, "method": method})
+        assert resolve(dataclasses.asdict(settings)) == settings
 
 
 def test_given_comes_before_preset_and_preset_before_default():
-    assert Settings.dup != PRESETS["digits_mtl"]["dup"]
-    assert resolve({}).dup == PRESETS["digits_mtl"]["dup"]
+    assert resolve({}).dup == DIGITS["dup"] != Settings.dup
     assert resolve({"benchmark": "cifar_mtl"}).dup == Settings.dup
     # A given value counts even where it equals the default that the preset replaces.
     assert resolve({"dup": Settings.dup}).dup == Settings.dup
@@ -103,6 +110,26 @@ def test_given_comes_before_preset_and_preset_before_default():
 def test_a_benchmark_alone_presets_the_paper_or_a_small_run(benchmark, parsed):
     expected = DIGITS if benchmark == "digits_mtl" else PAPER
     assert part(parsed(f"--benchmark={benchmark}"), expected) == expected
+
+
+@pytest.mark.parametrize("method", SGD_METHODS)
+def test_methods_with_a_trunk_have_the_schedule_of_routing_networks(method):
+    settings = resolve({"benchmark": "cifar_mtl", "method": method})
+    np.testing.assert_allclose(
+        [settings.rate(epoch) for epoch in (0, 19, 20, 40)], [1e-2, 1e-2, 1e-3, 1e-4]
+    )
+    assert resolve({"benchmark": "mnist_mtl", "method": method}).rho == 0.3
+    assert settings.rho == 0
+    assert "dup" not in settings.name
+
+
+@pytest.mark.parametrize("method", LRNS)
+def test_methods_with_a_router_have_the_schedule_of_the_paper(method):
+    settings = resolve({"benchmark": "cifar_mtl", "method": method})
+    np.testing.assert_allclose(
+        [settings.rate(epoch) for epoch in (0, 1, 100)], 1e-4 * 0.97 ** np.array([0, 1, 100])
+    )
+    assert f"{method}_dup_10_depth_6_seed_0" in settings.workdir
 
 
 @pytest.mark.parametrize("path", sorted(FLAG_FILES.glob("*.cfg")), ids=lambda path: path.stem)
@@ -216,6 +243,5 @@ def test_help_lists_every_setting(program):
     for field in FIELDS.values():
         flag = f"--[no]{field.name}" if field.type is bool else f"--{field.name}"
         assert f"{flag}: {' '.join(field.metadata['help'].split())}. Default: " in text
-    for benchmark, preset in PRESETS.items():
-        for value in preset.values():
-            assert f"{value} for {benchmark}" in text
+    assert "Default: 10; 5 for digits_mtl (an integer)" in text
+    assert "Default: 0.97; 0.82 for digits_mtl with --method=lrn|random_route; 0.1 for --method=rou" in text

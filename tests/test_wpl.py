@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lrn_tf.wpl import WeightedPolicyLearner, project_to_simplex
+from lrn_tf.wpl import WeightedPolicyLearner, project_to_simplex, sample
 
 
 def nearest_probabilities(x):
@@ -85,7 +85,7 @@ def play(payoff, start, rounds, rate=0.01, seed=0):
     def run():
         history = tf.TensorArray(tf.float32, rounds)
         for i in tf.range(rounds):
-            actions = learner.sample(tf.range(2), tf.stack([seed, i]))  # (2, 1)
+            actions = sample(learner.policy, tf.random.stateless_uniform((2, 1), [seed, i]))
             earned = payoff[:, actions[0, 0], actions[1, 0]]
             learner.update(tf.range(2), actions, earned[:, None])
             history = history.write(i, learner.policy[:, 0, 0])
@@ -108,18 +108,14 @@ def test_matching_pennies_are_thrown_evenly_on_average(start):
 
 
 def test_sampling_follows_the_policy():
-    learner = WeightedPolicyLearner(2, 2, 3, 0.1, 0.01)
-    policy = np.array([[[0.2, 0.3, 0.5], [0.01, 0.01, 0.98]], [[0.6, 0.2, 0.2], [1 / 3] * 3]])
-    learner.policy.assign(policy)
-    agents = tf.repeat(tf.range(2), 20_000)
-    actions = learner.sample(agents, tf.constant([0, 1])).numpy().reshape(2, -1, 2)
+    policy = np.array([[[0.2, 0.3, 0.5], [0.01, 0.01, 0.98]], [[0.6, 0.2, 0.2], [1 / 3] * 3]], np.float32)
+    actions = sample(tf.repeat(policy, 20_000, axis=0), tf.random.stateless_uniform((40_000, 2), [0, 1]))
+    actions = actions.numpy().reshape(2, -1, 2)
     for agent in range(2):
         for state in range(2):
             share = np.bincount(actions[agent, :, state], minlength=3) / 20_000
             np.testing.assert_allclose(share, policy[agent, state], atol=0.015)
-    np.testing.assert_array_equal(
-        learner.sample(tf.range(2), None), policy.astype(np.float32).argmax(axis=2)
-    )
+    np.testing.assert_array_equal(sample(tf.constant(policy), None), policy.argmax(axis=2))
 
 
 @pytest.mark.parametrize("floor", [0.0, 0.6])

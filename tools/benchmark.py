@@ -26,11 +26,12 @@ from lrn_tf import main as lrn_main
 from lrn_tf.adam import GroupedAdam
 from lrn_tf.batches import DeviceExamples, consecutive_rows, shuffled_rows
 from lrn_tf.benchmarks import load
-from lrn_tf.build import describe, make_pool
+from lrn_tf.build import describe
 from lrn_tf.dispatch import run_all
 from lrn_tf.evaluation import BATCH_SIZE, Evaluator
 from lrn_tf.lrn import LRN
 from lrn_tf.pool import build_layer
+from lrn_tf.pools import make_pool
 
 STEPS = flags.DEFINE_integer("steps", 20, "Timed steps of each part, after two that are not", lower_bound=1)
 DISPATCH = "modules forward + backward"

@@ -171,7 +171,7 @@ def main(_):
                 f"step {step}: " + "; ".join(f"{name} {text(v)}" for name, v in found.items()), flush=True
             )
         if step < last:
-            rate = tf.constant(settings.learning_rate * settings.lr_decay**epoch, tf.float32)
+            rate = tf.constant(settings.rate(epoch), tf.float32)
             train_step(*batch(epoch, i, step), rate)
 
 

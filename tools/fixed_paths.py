@@ -27,12 +27,12 @@ from lrn_tf import main as lrn_main
 from lrn_tf.adam import GroupedAdam
 from lrn_tf.batches import DeviceExamples, shuffled_rows
 from lrn_tf.benchmarks import load
-from lrn_tf.build import make_pool
 from lrn_tf.dispatch import Modules
 from lrn_tf.errors import UserError
 from lrn_tf.evaluation import Evaluator
 from lrn_tf.method import Prediction
 from lrn_tf.pool import OUTPUT
+from lrn_tf.pools import make_pool
 
 PATHS = flags.DEFINE_enum(
     "paths",
@@ -48,7 +48,7 @@ class FixedPaths:
     """Modules trained along given paths; what the evaluation needs of a method."""
 
     def __init__(self, pool, num_tasks: int, settings):
-        self.pool = pool
+        self.pool, self.kinds = pool, pool.by_kind
         self.modules = Modules(pool, settings.depth)
         self.adam = GroupedAdam([self.modules.weights_of(m) for m in range(len(pool))])
         self._kinds = pool.varied_network(settings.depth)
@@ -122,7 +122,7 @@ def main(_):
         epoch, i = divmod(step, per_epoch)
         if i == 0:
             batches = shuffled_rows(examples.size, settings.batch_size, settings.seed, epoch)
-            rate = tf.constant(settings.learning_rate * settings.lr_decay**epoch, tf.float32)
+            rate = tf.constant(settings.rate(epoch), tf.float32)
         images, tasks, labels = examples.batch(tf.constant(batches[i]))
         losses.append(float(method.train_step(images, labels, method.paths(tasks, rng), rate)))
         if (step + 1) % EVERY.value == 0:

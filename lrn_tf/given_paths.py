@@ -1,0 +1,72 @@
+"""Networks in which every task has a given path through fully connected blocks: the plain baselines."""
+
+import tensorflow as tf
+
+from lrn_tf.benchmarks import Benchmark
+from lrn_tf.fc_network import FCNetwork
+from lrn_tf.settings import Settings
+from lrn_tf.supervised import Supervised
+
+
+class GivenPaths(Supervised):
+    """A trunk, and three layers of blocks of which each task has its own or shares one.
+
+    Subclasses say which layers are the tasks' own.
+
+    Attributes:
+        own: for each layer, whether every task has a block of its own in it.
+        told: whether the first layer gets the task, as a one-hot vector beside the features.
+    """
+
+    own: tuple[bool, bool, bool]
+    told = False
+
+    def __init__(self, image, num_tasks: int, num_classes: int):
+        self._num_tasks = num_tasks
+        self.network = FCNetwork(*self._shape(image, num_tasks, num_classes))
+        self.kinds = self.network.pool.by_kind
+        self.weights = self.network.weights
+
+    @classmethod
+    def count_parameters(cls, benchmark: Benchmark, settings: Settings) -> dict[str, int]:
+        """Trainable parameters of the trunk and of each layer's blocks."""
+        shape = cls._shape(benchmark.image_shape, benchmark.num_tasks, benchmark.num_classes)
+        return FCNetwork.count_parameters(*shape)
+
+    @classmethod
+    def _shape(cls, image, num_tasks, num_classes):
+        blocks = [num_tasks if own else 1 for own in cls.own]
+        return image, num_classes, blocks, num_tasks if cls.told else 0
+
+    @property
+    def variables(self) -> dict[str, object]:
+        """All state that training changes, for a checkpoint."""
+        return self.network.variables
+
+    def run(self, images, tasks, training: bool):
+        """See `Supervised.run`."""
+        features = self.network.trunk(images, training=training)
+        if self.told:
+            one_hot = tf.one_hot(tasks, self._num_tasks, dtype=features.dtype)
+            features = tf.concat([features, one_hot], axis=1)
+        only = tf.zeros_like(tasks)
+        return self.network.run(features, lambda layer, _: tasks if self.own[layer] else only)
+
+
+class TaskFC(GivenPaths):
+    """All three layers for each task alone ("task-specific-all-fc")."""
+
+    own = (True, True, True)
+
+
+class TaskHead(GivenPaths):
+    """The last layer for each task alone ("task-specific-1-fc")."""
+
+    own = (False, False, True)
+
+
+class Shared(GivenPaths):
+    """One network for all tasks, which is told the task."""
+
+    own = (False, False, False)
+    told = True

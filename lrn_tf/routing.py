@@ -1,0 +1,181 @@
+"""Routing networks (Rosenbaum et al. 2017): agents pick a fully connected block per layer for each example.
+
+They learn by reinforcement from whether the class was right; the blocks and the trunk learn from the
+cross-entropy. None of the policies' gradients reach the network, and the other way round.
+"""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from lrn_tf.agents import POLICIES
+from lrn_tf.benchmarks import Benchmark
+from lrn_tf.fc_network import LAYERS, UNITS, FCNetwork
+from lrn_tf.method import Prediction
+from lrn_tf.settings import Settings
+from lrn_tf.supervised import cross_entropy, descend, right
+from lrn_tf.wpl import sample
+
+
+class Decisions(NamedTuple):
+    """What agents decided in a batch, state after state."""
+
+    agents: tf.Tensor  # (B,) int32, who decided
+    actions: tf.Tensor  # (B, S) int32
+    probability: tf.Tensor  # (B, S), of the actions
+    expected: tf.Tensor  # (B, S), the return that the agent expected
+    entropy: tf.Tensor  # (B, S), of the policy, in nats
+
+
+class RoutingNetwork:
+    """The network and its agents. A `lrn_tf.method.Method`.
+
+    Attributes:
+        kinds: the blocks of each layer.
+    """
+
+    # Weights and gradients, four bytes each.
+    BYTES_PER_PARAMETER = 8
+
+    metrics = (
+        "train/loss",
+        "train/accuracy",
+        "losses/policy_loss",
+        "reward/return",
+        "reward/collaboration",
+        "route/entropy_per_example",
+        "route/unused_in_batch",
+    )
+
+    def __init__(self, image, num_tasks: int, num_classes: int, settings: Settings):
+        blocks = settings.blocks or num_tasks
+        self._num_tasks, self._rho = num_tasks, settings.rho
+        self._tabular = settings.policy == "tabular"
+        self._agents = settings.agents
+        self.network = FCNetwork(image, num_classes, [blocks] * LAYERS)
+        self.kinds = self.network.pool.by_kind
+        # What the first layer takes, and what the second and the third do; each beside the task.
+        seen = [width + num_tasks for width in (self.network.features, UNITS, UNITS)]
+        make = POLICIES[settings.policy]
+        self.policy = make(1 if self._agents == "single" else num_tasks, seen, blocks)
+        if self._agents == "dispatched":
+            # Its one table has a row for each task; its one network is told the task.
+            self.dispatcher = make(num_tasks if self._tabular else 1, seen[:1], num_tasks)
+        # How often each block was chosen so far; a first time for each, so that shares are defined.
+        self._chosen = tf.Variable(tf.ones([LAYERS, blocks]), trainable=False)
+        self.weights = self.network.weights + [w for p in self._policies for w in p.weights]
+
+    @classmethod
+    def build(cls, benchmark: Benchmark, settings: Settings):
+        """See `lrn_tf.build.build`."""
+        return cls(benchmark.image_shape, benchmark.num_tasks, benchmark.num_classes, settings)
+
+    @classmethod
+    def count_parameters(cls, benchmark: Benchmark, settings: Settings) -> dict[str, int]:
+        """Trainable parameters of the trunk, of each layer's blocks, and of the agents."""
+        blocks = [settings.blocks or benchmark.num_tasks] * LAYERS
+        parts = FCNetwork.count_parameters(benchmark.image_shape, benchmark.num_classes, blocks)
+        policies = cls.build(benchmark, settings)._policies
+        agents = [v for policy in policies for v in tf.nest.flatten(policy.variables)]
+        return {**parts, "agents": sum(v.shape.num_elements() for v in agents)}
+
+    @property
+    def _policies(self):
+        return [self.policy] + ([self.dispatcher] if self._agents == "dispatched" else [])
+
+    @property
+    def variables(self) -> dict[str, object]:
+        """All state that training changes, for a checkpoint."""
+        policies = [policy.variables for policy in self._policies]
+        return {"network": self.network.variables, "policies": policies, "chosen": self._chosen}
+
+    def train_step(self, images, tasks, labels, seed, learning_rate) -> dict[str, tf.Tensor]:
+        """One step on the network by SGD, and on the agents; see `Method.train_step`."""
+        uniform = tf.random.stateless_uniform((images.shape[0], LAYERS + 1), seed, alg="philox")
+        with tf.GradientTape() as tape:
+            logits, _, decisions = self._run(images, tasks, uniform)
+            ce = cross_entropy(logits, labels)
+            correct = right(logits, labels)
+            collaboration = self._collaboration(decisions[0].actions)
+            returns = self._returns(collaboration, correct)
+            policy_loss = sum(
+                policy.loss(made.probability, made.expected, earned)
+                for policy, made, earned in zip(self._policies, decisions, returns, strict=True)
+            )
+            loss = tf.reduce_mean(ce) + policy_loss
+        descend(self.weights, tape.gradient(loss, self.weights), learning_rate)
+        for policy, made, earned in zip(self._policies, decisions, returns, strict=True):
+            policy.learn(made.agents, made.actions, earned)
+        counts = self._count(decisions[0].actions)
+        self._chosen.assign_add(counts)
+        return {
+            "train/loss": tf.reduce_mean(ce),
+            "train/accuracy": tf.reduce_mean(correct),
+            "losses/policy_loss": policy_loss,
+            "reward/return": tf.reduce_mean(returns[0][:, 0]),
+            "reward/collaboration": tf.reduce_mean(tf.reduce_sum(collaboration, axis=1)),
+            "route/entropy_per_example": tf.reduce_mean(decisions[0].entropy),
+            "route/unused_in_batch": tf.reduce_sum(tf.cast(counts == 0, tf.float32)),
+        }
+
+    def predict(self, images, tasks) -> Prediction:
+        """The most probable blocks; see `Method.predict`."""
+        logits, paths, decisions = self._run(images, tasks, None)
+        log_policy = [tf.reduce_sum(tf.math.log(made.probability), axis=1) for made in decisions]
+        return Prediction(logits, paths, sum(log_policy))
+
+    def _run(self, images, tasks, uniform):
+        """Logits, paths, and the decisions of the agents and, if there is one, of the dispatcher.
+
+        `uniform`, float32 `[B, 4]`, is the chance in training; None takes the most probable actions.
+        """
+        chance = [None] * (LAYERS + 1) if uniform is None else tf.unstack(uniform, axis=1)
+        features = self.network.trunk(images, training=uniform is not None)
+        agents = tf.zeros_like(tasks) if self._agents == "single" else tasks
+        dispatched = []
+        if self._agents == "dispatched":
+            row = tasks if self._tabular else tf.zeros_like(tasks)
+            dispatched = [decide(self.dispatcher, row, 0, self._sight(features, tasks), chance[LAYERS])]
+            agents = dispatched[0].actions
+        made = []
+
+        def choose(layer, x):
+            made.append(decide(self.policy, agents, layer, self._sight(x, tasks), chance[layer]))
+            return made[-1].actions
+
+        logits, paths = self.network.run(features, choose)
+        return logits, paths, [joined(agents, made)] + [joined(d.agents, [d]) for d in dispatched]
+
+    def _sight(self, x, tasks):
+        """What an agent sees. The network learns nothing from it."""
+        one_hot = tf.one_hot(tasks, self._num_tasks, dtype=x.dtype)
+        return tf.concat([tf.stop_gradient(x), one_hot], axis=1)
+
+    def _collaboration(self, blocks):
+        """What each choice of a block earns at once: rho times the block's share so far. `[B, 3]`."""
+        share = self._chosen / tf.reduce_sum(self._chosen, axis=1, keepdims=True)  # (3, M)
+        return self._rho * tf.reduce_sum(share * tf.one_hot(blocks, share.shape[1]), axis=2)
+
+    def _returns(self, collaboration, correct):
+        """What is earned from each decision on: of the agents `[B, 3]`, of a dispatcher `[B, 1]`."""
+        final = 2 * correct - 1  # (B,)
+        returns = tf.cumsum(collaboration, axis=1, reverse=True) + final[:, None]
+        return [returns] + ([returns[:, :1]] if self._agents == "dispatched" else [])
+
+    def _count(self, blocks):
+        """How often each block was chosen: float32 `[3, M]`."""
+        return tf.reduce_sum(tf.one_hot(blocks, self._chosen.shape[1]), axis=0)
+
+
+def decide(policy, agents, state, seen, chance) -> Decisions:
+    """One decision, with fields `[B]`."""
+    probabilities, expected = policy.decide(agents, state, seen)  # (B, M), (B,)
+    action = sample(probabilities, chance)
+    taken = tf.gather(probabilities, action, batch_dims=1)
+    entropy = -tf.reduce_sum(tf.math.xlogy(probabilities, probabilities), axis=1)
+    return Decisions(agents, action, taken, expected, entropy)
+
+
+def joined(agents, made) -> Decisions:
+    """Decisions with fields `[B]`, one after the other, as one with fields `[B, S]`."""
+    return Decisions(agents, *(tf.stack(field, axis=1) for field in list(zip(*made, strict=True))[1:]))

@@ -1,0 +1,70 @@
+"""Methods that learn by gradient descent on the cross-entropy and nothing else."""
+
+import abc
+
+import keras
+import tensorflow as tf
+
+from lrn_tf.benchmarks import Benchmark
+from lrn_tf.method import Prediction
+from lrn_tf.settings import Settings
+
+
+class Supervised(abc.ABC):
+    """A `lrn_tf.method.Method`; subclasses say what network it is.
+
+    Attributes:
+        weights: all trainable weights.
+    """
+
+    # Weights and gradients, four bytes each.
+    BYTES_PER_PARAMETER = 8
+
+    metrics = ("train/loss", "train/accuracy")
+    kinds: dict[str, range] = {}
+    weights: list[tf.Variable]
+
+    @classmethod
+    def build(cls, benchmark: Benchmark, settings: Settings):
+        """See `lrn_tf.build.build`."""
+        return cls(benchmark.image_shape, benchmark.num_tasks, benchmark.num_classes)
+
+    @abc.abstractmethod
+    def run(self, images, tasks, training: bool):
+        """Logits, float32 `[B, C]`, and paths as in `Prediction`."""
+
+    def train_step(self, images, tasks, labels, seed, learning_rate) -> dict[str, tf.Tensor]:
+        """One step of SGD; see `Method.train_step`."""
+        with tf.GradientTape() as tape:
+            logits, _ = self.run(images, tasks, training=True)
+            ce = cross_entropy(logits, labels)
+            loss = tf.reduce_mean(ce)
+        descend(self.weights, tape.gradient(loss, self.weights), learning_rate)
+        return {"train/loss": loss, "train/accuracy": tf.reduce_mean(right(logits, labels))}
+
+    def predict(self, images, tasks) -> Prediction:
+        """See `Method.predict`."""
+        return Prediction(*self.run(images, tasks, training=False), tf.zeros_like(tasks, tf.float32))
+
+
+def cross_entropy(logits, labels):
+    """float32 `[B]`, in nats."""
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+
+
+def right(logits, labels):
+    """float32 `[B]`, 1 where the most probable class is the label and 0 elsewhere."""
+    return tf.cast(tf.equal(tf.argmax(logits, axis=1, output_type=tf.int32), labels), tf.float32)
+
+
+def descend(weights, gradients, rate) -> None:
+    """A step of plain stochastic gradient descent."""
+    for weight, gradient in zip(weights, gradients, strict=True):
+        # A gather's gradient comes as rows.
+        gradient = tf.convert_to_tensor(gradient)
+        tf.raw_ops.ResourceApplyGradientDescent(var=weight.handle, alpha=rate, delta=gradient)
+
+
+def count_weights(*layers: keras.layers.Layer) -> int:
+    """Trainable parameters."""
+    return sum(w.shape.num_elements() for layer in layers for w in layer.trainable_variables)

@@ -1,0 +1,276 @@
+"""The methods with a trunk: each against a plain twin that runs example by example."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from tiny_run import assert_same_run, checkpoint_steps, lines
+
+from lrn_tf import fc_network
+from lrn_tf.benchmarks import Benchmark, Examples, load
+from lrn_tf.build import METHODS, build, describe
+from lrn_tf.dispatch import Modules
+from lrn_tf.settings import SGD_METHODS, resolve
+from lrn_tf.supervised import count_weights
+from lrn_tf.trainer import Trainer
+from lrn_tf.workdir import Workdir
+
+TASKS, CLASSES, BATCH, IMAGE = 3, 4, 12, (8, 8, 1)
+# What a network's numbers may differ by when they are added up in another order.
+CLOSE = dict(rtol=1e-4, atol=1e-5)
+
+
+def benchmark(size=60):
+    """Random images: the tests look at what a method does, not at what it learns."""
+    rng = np.random.default_rng(0)
+
+    def examples():
+        images = rng.integers(0, 256, (size, *IMAGE)).astype(np.uint8)
+        task, label = rng.integers(0, TASKS, size), rng.integers(0, CLASSES, size)
+        rows = np.arange(size, dtype=np.int32)
+        return Examples(rows, task.astype(np.int32), label.astype(np.int32), images)
+
+    tasks = tuple(f"task {k}" for k in range(TASKS))
+    return Benchmark("random", tasks, (("a", "b", "c", "d"),) * TASKS, examples(), examples())
+
+
+def make(method, **given):
+    keras.utils.set_random_seed(1)
+    return build(benchmark(), resolve({"method": method, **given}))
+
+
+def batch(tasks=None, seed=3):
+    rng = np.random.default_rng(seed)
+    tasks = rng.integers(0, TASKS, BATCH) if tasks is None else tasks
+    return (
+        tf.constant(rng.normal(size=(BATCH, *IMAGE)), tf.float32),
+        tf.constant(tasks, tf.int32),
+        tf.constant(rng.integers(0, CLASSES, BATCH), tf.int32),
+    )
+
+
+def step(method, tasks=None, number=7):
+    """One training step as in training: inside a tf.function."""
+    train_step = tf.function(method.train_step, autograph=False)
+    return train_step(*batch(tasks), tf.constant([0, number]), tf.constant(0.1))
+
+
+def values(variables):
+    return [v.numpy() for v in tf.nest.flatten(variables)]
+
+
+def unchanged(before, variables):
+    """Which of some variables still have their values."""
+    return [np.array_equal(a, b) for a, b in zip(before, values(variables), strict=True)]
+
+
+def dense(x, weights, relu=True):
+    kernel, bias = (w.numpy() for w in weights)
+    return np.maximum(x @ kernel + bias, 0) if relu else x @ kernel + bias
+
+
+def blocks(network, features, path):
+    """One example through the blocks of its path, with NumPy."""
+    for m in path:
+        features = dense(features, network._blocks.weights_of(m), relu=m not in network.pool.modules(2))
+    return features
+
+
+@pytest.mark.parametrize("side, pooled", [(4, 1), (8, 1), (28, 1), (32, 2), (84, 5)])
+def test_the_trunk_halves_the_image_four_times_or_down_to_one_pixel(side, pooled):
+    trunk = fc_network.make_trunk((side, side, 3))
+    assert trunk.output_shape == (None, pooled * pooled * 32)
+    kinds = [type(layer).__name__ for layer in trunk.layers]
+    assert kinds.count("Conv2D") == kinds.count("BatchNormalization") == 4
+    assert kinds[:4] == ["Conv2D", "BatchNormalization", "ReLU", "MaxPooling2D"]
+
+
+@pytest.mark.parametrize("dup", [1, 3])
+def test_one_kind_of_modules_runs_as_each_module_alone(dup):
+    pool = fc_network.make_blocks(5, CLASSES, (dup, dup, dup))
+    modules = Modules(pool, 3)
+    rng = np.random.default_rng(0)
+    # The last of three modules is chosen by nobody.
+    chosen = rng.integers(0, max(dup - 1, 1), BATCH).astype(np.int32)
+    x = tf.constant(rng.normal(size=(BATCH, 5)), tf.float32)
+    weights = [w for m in pool.modules(0) for w in modules.weights_of(m)]
+
+    def plain(x):
+        rows = [modules.layer_of[chosen[i]](x[i : i + 1]) for i in range(BATCH)]
+        return tf.concat(rows, axis=0)
+
+    def gradients(run):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = run(x)
+            loss = tf.reduce_sum(y**2)
+        return [y, *tape.gradient(loss, [x, *weights], unconnected_gradients="zero")]
+
+    @tf.function
+    def fast(x, chosen):
+        return modules.run_kind(0, x, chosen)
+
+    found, expected = gradients(lambda x: fast(x, chosen)), gradients(plain)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, **CLOSE)
+
+
+PATHS = {
+    "task_fc": lambda k: (k, TASKS + k, 2 * TASKS + k),
+    "task_head": lambda k: (0, 1, 2 + k),
+    "shared": lambda k: (0, 1, 2),
+}
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_a_task_takes_the_path_that_the_method_gives_it(name):
+    method = make(name)
+    images, tasks, _ = batch()
+    answer = method.predict(images, tasks)
+    features = method.network.trunk(images, training=False).numpy()
+    if name == "shared":
+        features = np.concatenate([features, np.eye(TASKS)[tasks.numpy()]], axis=1)
+    np.testing.assert_array_equal(answer.paths, [PATHS[name](k) for k in tasks.numpy()])
+    expected = [blocks(method.network, f, p) for f, p in zip(features, answer.paths.numpy(), strict=True)]
+    np.testing.assert_allclose(answer.logits, expected, **CLOSE)
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_a_task_changes_the_trunk_and_the_blocks_on_its_path_and_no_others(name):
+    method = make(name)
+    before = [values(method.network._blocks.weights_of(m)) for m in range(len(method.network.pool))]
+    trunk = values(method.network.trunk.trainable_variables)
+    step(method, tasks=[1] * BATCH)
+    for m, old in enumerate(before):
+        same = unchanged(old, method.network._blocks.weights_of(m))
+        assert not any(same) if m in PATHS[name](1) else all(same), m
+    new = values(method.network.trunk.trainable_variables)
+    assert not any(np.array_equal(a, b) for a, b in zip(trunk[2::4], new[2::4], strict=True))
+
+
+def columns_by_hand(method, features, task):
+    """Cross-stitch networks as they are written, one example and one task's column at a time."""
+    (w1, b1), (w2, b2), (w3, b3) = ([w.numpy() for w in c.trainable_variables] for c in method.columns)
+    mix_2, mix_3 = (s.weight.numpy() for s in method.stitches)
+    h1 = [np.maximum(features @ w1[j] + b1[j], 0) for j in range(TASKS)]
+    h2 = []
+    for i in range(TASKS):
+        x = sum(mix_2[i, j] * h1[j] for j in range(TASKS))
+        h2.append(np.maximum(x @ w2[i] + b2[i], 0))
+    return sum(mix_3[task, j] * h2[j] for j in range(TASKS)) @ w3[task] + b3[task]
+
+
+def test_cross_stitch_mixes_the_columns_of_all_tasks():
+    method = make("cross_stitch")
+    rng = np.random.default_rng(0)
+    for stitch in method.stitches:
+        np.testing.assert_allclose(stitch.weight, np.eye(TASKS) * 0.85 + 0.05, rtol=1e-6)
+        stitch.weight.assign(rng.normal(size=(TASKS, TASKS)))
+    images, tasks, _ = batch()
+    features = method.trunk(images, training=False).numpy()
+    expected = [columns_by_hand(method, f, k) for f, k in zip(features, tasks.numpy(), strict=True)]
+    answer = method.predict(images, tasks)
+    np.testing.assert_allclose(answer.logits, expected, **CLOSE)
+    assert answer.paths.shape == (BATCH, 0)
+
+
+def test_cross_stitch_of_one_task_changes_all_columns_but_other_tasks_heads():
+    method = make("cross_stitch")
+    before = [values(layer.trainable_variables) for layer in (*method.columns, *method.stitches)]
+    step(method, tasks=[1] * BATCH)
+    after = [values(layer.trainable_variables) for layer in (*method.columns, *method.stitches)]
+    changed = [
+        [not np.array_equal(a[k], b[k]) for k in range(TASKS)]
+        for old, new in zip(before, after, strict=True)
+        for a, b in zip(old, new, strict=True)
+    ]
+    only = [False, True, False]
+    everywhere = [True] * TASKS
+    # Kernels and biases of three layers, then the two mixes, of which the last has a row for each task.
+    assert changed == [everywhere] * 4 + [only] * 2 + [everywhere, only]
+
+
+def test_a_columns_layer_starts_like_the_layers_it_stands_for():
+    method = make("cross_stitch")
+    bound = np.sqrt(6 / (32 + 128))
+    for kernel in method.columns[0].kernel.numpy():
+        assert 0.9 * bound < np.abs(kernel).max() <= bound
+
+
+@pytest.mark.parametrize("name", SGD_METHODS)
+def test_parameters_are_counted_as_they_are_made(name, capsys):
+    settings = resolve({"method": name, "blocks": 2})
+    with tf.Graph().as_default():
+        parts = METHODS[name].count_parameters(benchmark(), settings)
+    method = build(benchmark(), settings)
+    made = sum(w.shape.num_elements() for w in method.weights)
+    assert sum(parts.values()) - parts.get("agents", 0) == made
+    trunk = method.trunk if name == "cross_stitch" else method.network.trunk
+    assert parts["trunk"] == count_weights(trunk) == 32 * (9 + 3 * 9 * 32 + 4 + 8)
+    describe(benchmark(), settings)
+    assert (
+        f"{name}: {sum(parts.values()):,} parameters (trunk {parts['trunk']:,}" in capsys.readouterr().err
+    )
+
+
+def test_prediction_leaves_everything_as_it_is_and_uses_the_moving_averages():
+    method = make("task_fc")
+    images, tasks, _ = batch()
+    first = method.predict(images, tasks).logits
+    state = values(method.variables)
+    # Batch norm on the batch itself would see another mean here.
+    np.testing.assert_allclose(method.predict(images[:1], tasks[:1]).logits, first[:1], **CLOSE)
+    for a, b in zip(state, values(method.variables), strict=True):
+        np.testing.assert_array_equal(a, b)
+    step(method)
+    averages = method.variables["averages"]
+    assert len(averages) == 8 and not np.allclose(averages[0], 0)
+
+
+@pytest.mark.parametrize("name", SGD_METHODS)
+def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(name, tmp_path):
+    data = benchmark()
+
+    def train(folder, epochs):
+        given = dict(method=name, batch_size=BATCH, minibatch_size=BATCH, epochs=epochs, rho=0.3)
+        settings = resolve({"workdir": str(tmp_path / folder), **given})
+        workdir = Workdir(settings)
+        workdir.check()
+        keras.utils.set_random_seed(0)
+        Trainer(build(data, settings), data, settings, workdir).run()
+
+    train("whole", 2)
+    train("parts", 1)
+    train("parts", 2)
+    assert checkpoint_steps(tmp_path / "parts") == [5, 10]
+    assert_same_run(tmp_path / "parts", tmp_path / "whole")
+    for line in lines(tmp_path / "whole"):
+        assert (line["mean_length"] == 3) == (name != "cross_stitch")
+
+
+@pytest.mark.parametrize("name", SGD_METHODS)
+def test_bfloat16_trains(name):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        method = make(name)
+        before = values(method.weights)
+        found = step(method)
+        assert np.isfinite(found["train/loss"])
+        assert all(w.dtype == tf.float32 for w in method.weights)
+        assert unchanged(before, method.weights).count(False) > 10
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+# Test accuracy after so many epochs of digits_mtl; the majority class has 90 %.
+LEARNS = {"task_fc": 5, "task_head": 5, "cross_stitch": 5, "routing": 12}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LEARNS)
+def test_digits_are_learned(name, tmp_path):
+    settings = resolve({"method": name, "epochs": LEARNS[name], "workdir": str(tmp_path / "run")})
+    data = load(settings)
+    keras.utils.set_random_seed(0)
+    Trainer(build(data, settings), data, settings, Workdir(settings)).run()
+    assert lines(tmp_path / "run")[-1]["test_accuracy"] > 0.95
