@@ -1,4 +1,4 @@
-"""Accuracy and unused modules against epochs, drawn and written: the paper's Fig. 2 to 7."""
+"""Curves of runs, drawn and written: accuracy and unused modules by epoch, as in Fig. 2 to 7."""
 
 import csv
 import pathlib
@@ -22,30 +22,36 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 DASHES = ("-", "--", "-.", ":")
 
 
-def draw(groups: Sequence[Group], path: pathlib.Path, title: str = "") -> None:
-    """A PNG: test accuracy and unused modules, the mean of each group's runs and their range."""
+ACCURACY = ("test accuracy, %", lambda run: 100 * run.column("test_accuracy"))
+UNUSED = ("unused modules", lambda run: run.column("unused_modules"))
+EPOCHS = ("epoch", lambda run: run.column("epoch"))
+MINUTES = ("minutes of training", lambda run: np.cumsum(run.column("seconds")) / 60)
+# What is drawn over what, panel by panel.
+FIGURE = ((EPOCHS, ACCURACY), (EPOCHS, UNUSED))
+
+
+def draw(groups: Sequence[Group], path: pathlib.Path, title: str = "", panels=FIGURE) -> None:
+    """A PNG: in each panel the mean of each group's runs and their range."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    panels = figure.subplots(1, 2)
-    for i, group in enumerate(groups):
-        colour, dash = COLOURS[i % len(COLOURS)], DASHES[i // len(COLOURS) % len(DASHES)]
-        label = f"{group.label} ({len(group.runs)} seeds)" if len(group.runs) > 1 else group.label
-        for panel, name, factor in zip(panels, ("test_accuracy", "unused_modules"), (100, 1), strict=True):
-            values = factor * group.column(name)  # (runs, epochs)
-            epochs = np.arange(1, values.shape[1] + 1)
-            marker = "o" if len(epochs) < 10 else None
-            panel.plot(epochs, values.mean(axis=0), dash, color=colour, marker=marker, ms=3, label=label)
-            panel.fill_between(
-                epochs, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.2, lw=0
-            )
-    for panel, name in zip(panels, ("test accuracy, %", "unused modules"), strict=True):
-        panel.set_xlabel("epoch")
-        panel.set_ylabel(name)
-        panel.xaxis.get_major_locator().set_params(integer=True)
-        panel.grid(alpha=0.3)
-    panels[1].set_ylim(bottom=0)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9)
+    figure = Figure(figsize=(5 * len(panels), 4), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axis, ((x_name, x_of), (y_name, y_of)) in zip(axes, panels, strict=True):
+        for i, group in enumerate(groups):
+            x, y = group.stack(x_of).mean(axis=0), group.stack(y_of)  # (epochs,), (runs, epochs)
+            label = f"{group.label} ({len(group.runs)} seeds)" if len(group.runs) > 1 else group.label
+            style = dict(color=COLOURS[i % len(COLOURS)], label=label)
+            dash = DASHES[i // len(COLOURS) % len(DASHES)]
+            axis.plot(x, y.mean(axis=0), dash, marker="o" if len(x) < 10 else None, ms=3, **style)
+            axis.fill_between(x, y.min(axis=0), y.max(axis=0), color=style["color"], alpha=0.2, lw=0)
+        axis.set_xlabel(x_name)
+        axis.set_ylabel(y_name)
+        axis.grid(alpha=0.3)
+        if x_of is EPOCHS[1]:
+            axis.xaxis.get_major_locator().set_params(integer=True)
+        if y_of is UNUSED[1]:
+            axis.set_ylim(bottom=0)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9)
     if title:
         figure.suptitle(title)
     figure.savefig(path, dpi=150)

@@ -22,6 +22,7 @@ class LRN:
 
     Attributes:
         kinds: the modules of each kind of the pool.
+        weights: of all modules and the router.
         metrics: names of the scalars that `train_step` returns: `SCALARS` and the entropy of each step.
     """
 
@@ -68,6 +69,7 @@ class LRN:
         module_weights = [self.modules.weights_of(m) for m in range(len(pool))]
         self.module_adam = GroupedAdam(module_weights)
         self.router_adam = GroupedAdam([self.router_weights])
+        self.weights = tf.nest.flatten([module_weights, self.router_weights])
         self.coefficients = ppo.Coefficients(entropy=settings.entropy)
         # The router's shapes are static, so XLA can fuse it; the groups of the modules are not. On CPUs
         # XLA makes bfloat16 slower than float32, TensorFlow's own kernels make it faster.

@@ -20,10 +20,12 @@ class Method(Protocol):
     Attributes:
         kinds: the modules that its paths are made of, by the name of their kind; numbered from 0 on
             without a gap. Empty for a method that does not route.
+        weights: all weights that training changes.
         metrics: the names of the scalars that `train_step` returns, as TensorBoard tags.
     """
 
     kinds: dict[str, range]
+    weights: list[tf.Variable]
     metrics: tuple[str, ...]
 
     @property

@@ -3,14 +3,17 @@
 import dataclasses
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from lrn_tf.errors import UserError
-from lrn_tf.settings import FREE_ON_RESUME, Settings
+from lrn_tf.settings import FREE_ON_RESUME, Settings, preset
 from lrn_tf.workdir import read_lines
+
+# What a label says first, and even where it is what the benchmark and the method preset.
+FIRST = ("benchmark", "method", "dup", "depth")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,11 +23,13 @@ class Run:
     Attributes:
         folder: where it is.
         settings: by name, as in config.json.
+        about: what config.json says of the data and the method.
         lines: one dict per epoch, as in metrics.jsonl; at least one.
     """
 
     folder: pathlib.Path
     settings: dict[str, Any]
+    about: dict[str, Any]
     lines: list[dict[str, Any]]
 
     def column(self, name: str) -> np.ndarray:
@@ -51,7 +56,11 @@ class Group:
 
     def column(self, name: str) -> np.ndarray:
         """A value of every run and epoch: `[runs, epochs]`."""
-        return np.stack([run.column(name)[: self.epochs] for run in self.runs])
+        return self.stack(lambda run: run.column(name))
+
+    def stack(self, of_run: Callable[[Run], np.ndarray]) -> np.ndarray:
+        """What a function gives for every run, cut to the epochs that all have: `[runs, epochs]`."""
+        return np.stack([of_run(run)[: self.epochs] for run in self.runs])
 
 
 def read(folder: str) -> Run:
@@ -62,7 +71,8 @@ def read(folder: str) -> Run:
     """
     path = pathlib.Path(folder)
     try:
-        settings = dict(json.loads((path / "config.json").read_text(encoding="utf-8"))["settings"])
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        settings, about = dict(config["settings"]), dict(config["about"])
         lines = [dict(line) for line in read_lines(path / "metrics.jsonl")]
     except FileNotFoundError as error:
         missing = pathlib.Path(error.filename).name
@@ -73,7 +83,7 @@ def read(folder: str) -> Run:
         raise UserError(f"{folder} cannot be read as a run ({error}); give another folder") from error
     if not lines:
         raise UserError(f"{folder} has not finished an epoch yet; wait, or give another folder")
-    return Run(path, settings, lines)
+    return Run(path, settings, about, lines)
 
 
 def group(runs: Sequence[Run]) -> list[Group]:
@@ -93,16 +103,17 @@ def _kept(run):
 
 
 def _rank(name):
-    first = ("benchmark", "method", "dup", "depth")
-    return first.index(name) if name in first else len(first), name == "bonus", name
+    return FIRST.index(name) if name in FIRST else len(FIRST), name == "bonus", name
 
 
 def _label(run, differing):
     """The paper's kind of label where the names allow it: `dup_5_depth_4_no_bonus`."""
     words = []
+    expected = dataclasses.asdict(Settings())
+    expected |= preset(run.settings.get("benchmark"), run.settings.get("method", Settings.method))
     for name in differing:
         value = run.settings.get(name)
-        if value is None or (name == "bonus" and value == Settings.bonus):
+        if value is None or (name not in FIRST and value == expected.get(name)):
             continue
         if name == "bonus":
             words.append(f"bonus_{value:g}" if value else "no_bonus")

@@ -181,6 +181,15 @@ PRESETS = (
 FREE_ON_RESUME = ("data_dir", "workdir", "epochs", "max_steps", "resume", "checkpoint_every", "profile")
 
 
+def preset(benchmark: str, method: str) -> dict[str, typing.Any]:
+    """What a benchmark and a method preset, by name of setting."""
+    found = {}
+    for benchmarks, methods, values in PRESETS:
+        if benchmark in benchmarks and method in methods:
+            found |= values
+    return found
+
+
 def resolve(given: dict[str, typing.Any]) -> Settings:
     """Fills what was not given from the benchmark's preset and the defaults, and checks the result.
 
@@ -194,12 +203,7 @@ def resolve(given: dict[str, typing.Any]) -> Settings:
         if field.name in given:
             _check(field, given[field.name])
     benchmark = given.get("benchmark", Settings.benchmark)
-    method = given.get("method", Settings.method)
-    preset = {}
-    for benchmarks, methods, values in PRESETS:
-        if benchmark in benchmarks and method in methods:
-            preset |= values
-    settings = Settings(**{**preset, **given})
+    settings = Settings(**{**preset(benchmark, given.get("method", Settings.method)), **given})
     if settings.batch_size % settings.minibatch_size:
         raise UserError(
             f"--minibatch_size={settings.minibatch_size} does not divide --batch_size="

@@ -49,7 +49,16 @@ class Trainer:
             self.last_step = min(self.last_step, settings.max_steps)
 
         # Nothing that is refused leaves a folder.
-        workdir.create()
+        workdir.create(
+            {
+                "image_shape": benchmark.image_shape,
+                "tasks": benchmark.tasks,
+                "classes": benchmark.classes,
+                "training_examples": len(benchmark.train),
+                "test_examples": len(benchmark.test),
+                "parameters": sum(w.shape.num_elements() for w in method.weights),
+            }
+        )
         self._step = tf.Variable(0, dtype=tf.int64, trainable=False)
         # The first step whose losses or gradients were not finite; -1 while all were.
         self._broken = tf.Variable(-1, dtype=tf.int64, trainable=False)

@@ -59,14 +59,18 @@ class Workdir:
                 f" another --workdir"
             )
 
-    def create(self) -> None:
+    def create(self, about: dict[str, Any]) -> None:
         """Makes the folder and writes config.json.
+
+        Args:
+            about: what it shall say of the data and the method besides the settings.
 
         Raises:
             UserError: the folder cannot be written.
         """
         config = {
             "settings": dataclasses.asdict(self._settings),
+            "about": about,
             "versions": {name: _version(name) for name in PACKAGES},
             "git_revision": _git_revision(),
         }

@@ -89,7 +89,7 @@ def test_refused_before_tensorflow_is_imported(folder):
 
 def held(folder, **given):
     """A folder that holds a run."""
-    Workdir(resolve({"workdir": str(folder), **given})).create()
+    Workdir(resolve({"workdir": str(folder), **given})).create({})
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 

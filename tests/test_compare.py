@@ -36,7 +36,9 @@ def make(tmp_path):
     def make(name, accuracies, **settings):
         folder = tmp_path / name
         folder.mkdir()
-        (folder / "config.json").write_text(json.dumps({"settings": SETTINGS | settings}))
+        (folder / "config.json").write_text(
+            json.dumps({"settings": SETTINGS | settings, "about": {"parameters": 7}})
+        )
         lines = [json.dumps(line(i + 1, a)) for i, a in enumerate(accuracies)]
         (folder / "metrics.jsonl").write_text("".join(text + "\n" for text in lines))
         return str(folder)

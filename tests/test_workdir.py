@@ -53,12 +53,12 @@ def test_a_new_folder_is_not_touched_before_create(folder):
     make(folder).check()
     make(folder, resume=False).check()
     assert not folder.parent.exists()
-    make(folder).create()
+    make(folder).create({})
     assert sorted(path.name for path in folder.iterdir()) == ["checkpoints", "config.json"]
 
 
 def test_config_tells_how_the_run_came_about(folder):
-    make(folder, dup=3, seed=4).create()
+    make(folder, dup=3, seed=4).create({})
     config = json.loads((folder / "config.json").read_text())
     assert config["settings"] == dataclasses.asdict(resolve({"workdir": str(folder), "dup": 3, "seed": 4}))
     assert {"lrn_tf", "tensorflow", "keras", "keras-nlp", "numpy"} <= set(config["versions"])
@@ -79,7 +79,7 @@ def test_no_revision_of_a_repository_that_only_surrounds_the_package(tmp_path, m
     monkeypatch.setattr(
         workdir_module, "__file__", str(tmp_path / "site-packages" / "lrn_tf" / "workdir.py")
     )
-    make(tmp_path / "run").create()
+    make(tmp_path / "run").create({})
     assert json.loads((tmp_path / "run" / "config.json").read_text())["git_revision"] is None
 
 
@@ -88,7 +88,7 @@ def test_which_settings_may_differ_from_the_run_held(folder, field):
     value = another(field)
     if value is None:
         pytest.skip("has one value only")
-    make(folder).create()
+    make(folder).create({})
     held = json.loads((folder / "config.json").read_text())["settings"]
     # Directly, as a few values would be refused together with others.
     asked = Workdir(dataclasses.replace(Settings(**held), **{field.name: value}))
@@ -104,13 +104,13 @@ def test_which_settings_may_differ_from_the_run_held(folder, field):
 
 
 def test_all_differences_are_named_at_once(folder):
-    make(folder, dup=3).create()
+    make(folder, dup=3).create({})
     said = refused(make(folder, dup=4, seed=1, epochs=2))
     assert "--dup was 3, is 4" in said and "--seed was 0, is 1" in said and "epochs" not in said
 
 
 def test_a_held_run_is_not_changed_by_a_refusal(folder):
-    make(folder).create()
+    make(folder).create({})
     before = (folder / "config.json").read_bytes()
     refused(make(folder, dup=9))
     refused(make(folder, resume=False))
@@ -118,10 +118,10 @@ def test_a_held_run_is_not_changed_by_a_refusal(folder):
 
 
 def test_continuing_records_the_new_end(folder):
-    make(folder, max_steps=5).create()
+    make(folder, max_steps=5).create({})
     continued = make(folder, max_steps=9)
     continued.check()
-    continued.create()
+    continued.create({})
     assert json.loads((folder / "config.json").read_text())["settings"]["max_steps"] == 9
 
 
@@ -156,7 +156,7 @@ def test_a_folder_that_cannot_be_made(tmp_path):
         workdir = make(folder)
         workdir.check()
         with pytest.raises(UserError, match=r"cannot be written \(.+\); give a folder that can") as caught:
-            workdir.create()
+            workdir.create({})
         assert "\n" not in str(caught.value)
     assert (tmp_path / "file").read_text() == "kept"
 
@@ -165,7 +165,7 @@ def test_a_name_that_is_too_long(tmp_path):
     workdir = make(tmp_path / ("x" * 300))
     with pytest.raises(UserError, match="--workdir"):
         workdir.check()
-        workdir.create()
+        workdir.create({})
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
@@ -174,13 +174,13 @@ def test_a_folder_without_permission(tmp_path):
     workdir = make(tmp_path / "closed" / "run")
     with pytest.raises(UserError, match="--workdir"):
         workdir.check()
-        workdir.create()
+        workdir.create({})
 
 
 @pytest.fixture
 def running(folder):
     workdir = make(folder)
-    workdir.create()
+    workdir.create({})
     return workdir
 
 

@@ -44,12 +44,13 @@ class Softmax:
     """
 
     metrics = ("train/loss", "train/accuracy")
-    pool = POOL
+    kinds = POOL.by_kind
 
     def __init__(self, data, loss_times=(), weights_times=(), killed_at=0, sleep=(), steps=None):
         self.steps = [] if steps is None else steps
         self._data = data
         self._weights = tf.Variable(tf.zeros((4, 2)))
+        self.weights = [self._weights]
         self._moments = [tf.Variable(tf.zeros((4, 2)))]
         self._loss_times, self._weights_times = dict(loss_times), dict(weights_times)
         self._killed_at, self._sleep = killed_at, dict(sleep)
@@ -103,7 +104,6 @@ def run(folder, size=22, epochs=EPOCHS, method=None, **given):
     given = dict(batch_size=BATCH, minibatch_size=BATCH, epochs=epochs, learning_rate=0.1) | given
     workdir = Workdir(resolve({"workdir": str(folder), **given}))
     workdir.check()
-    workdir.create()
     Trainer(method, data, resolve({"workdir": str(folder), **given}), workdir).run()
     return method
 

@@ -1,0 +1,161 @@
+"""Table 1 of the paper, measured: every method on every benchmark.
+
+    python tools/table1.py --output=table1                                # routing and lrn, as in the paper
+    python tools/table1.py --output=small --all --benchmarks=digits_mtl   # every method
+
+Takes the flags of `lrn_tf.main` besides; they hold for all runs, which lie under --output. The same command
+continues after a kill, skips what has finished, and runs longer where --epochs has grown. Writes table1.md,
+table1.csv, and for each benchmark its curves over epochs and over the time spent training.
+"""
+
+import csv
+import dataclasses
+import pathlib
+import sys
+
+import numpy as np
+from absl import flags
+
+from lrn_tf import curves, grid, runs
+from lrn_tf import main as lrn_main
+from lrn_tf.errors import UserError
+from lrn_tf.settings import LRNS, SGD_METHODS, Settings, resolve
+
+OUTPUT = flags.DEFINE_string("output", "table1", "Folder of the runs and of what is written")
+ALL = flags.DEFINE_bool("all", False, "Every method, not only routing and lrn")
+BENCHMARKS = flags.DEFINE_list("benchmarks", ["mnist_mtl", "cifar_mtl", "min_mtl"], "Which benchmarks")
+SEEDS = flags.DEFINE_integer("seeds", 3, "Seeds of each method, from --seed on", lower_bound=1)
+PARALLEL = flags.DEFINE_integer("parallel", 1, "Runs at a time", lower_bound=1)
+PLOT_ONLY = flags.DEFINE_bool("plot_only", False, "Train nothing; write what the runs so far show")
+
+# Test accuracy in %: Table 1 of the paper, and Rosenbaum et al. (2017) for the others on CIFAR-MTL.
+PUBLISHED = {
+    ("mnist_mtl", "lrn"): 99.5,
+    ("cifar_mtl", "lrn"): 70.0,
+    ("min_mtl", "lrn"): 53.0,
+    ("mnist_mtl", "routing"): 99.0,
+    ("cifar_mtl", "routing"): 60.0,
+    ("min_mtl", "routing"): 35.9,
+    ("cifar_mtl", "cross_stitch"): 53.0,
+    ("cifar_mtl", "task_fc"): 49.0,
+    ("cifar_mtl", "task_head"): 42.0,
+}
+COLUMNS = (
+    "benchmark",
+    "method",
+    "seeds",
+    "epochs",
+    "test accuracy, %",
+    "deviation",
+    "best epoch, %",
+    "published, %",
+    "parameters",
+    "training, s",
+    "to cross-stitch's accuracy, s",
+)
+SHOWN = (
+    "dup",
+    "depth",
+    "image_size",
+    "batch_size",
+    "learning_rate",
+    "lr_decay",
+    "lr_every",
+    "bonus",
+    "rho",
+)
+
+
+def plan() -> list[Settings]:
+    """The settings of all runs, benchmark by benchmark and method by method."""
+    given = {field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(Settings)}
+    given = {name: value for name, value in given.items() if value is not None}
+    for name in ("benchmark", "method", "workdir"):
+        if name in given:
+            raise UserError(f"--{name}={given[name]} is for one run; use --benchmarks, --all and --output")
+    methods = (*LRNS, *SGD_METHODS) if ALL.value else ("routing", "lrn")
+    first = given.get("seed", Settings.seed)
+    wanted = []
+    for benchmark in BENCHMARKS.value:
+        for method in methods:
+            for seed in range(first, first + SEEDS.value):
+                folder = pathlib.Path(OUTPUT.value) / benchmark / f"{method}_seed_{seed}"
+                one = dict(benchmark=benchmark, method=method, seed=seed, workdir=str(folder))
+                wanted.append(resolve({**given, **one}))
+    return wanted
+
+
+def read(wanted: list[Settings]) -> dict[str, list[runs.Group]]:
+    """What there is of the runs: for each benchmark a group for each method."""
+    groups: dict[str, dict[str, list[runs.Run]]] = {}
+    for settings in wanted:
+        try:
+            run = runs.read(settings.workdir)
+        except UserError as error:
+            print(f"left out: {error}", file=sys.stderr)
+            continue
+        groups.setdefault(settings.benchmark, {}).setdefault(settings.method, []).append(run)
+    return {b: [runs.Group(m, of) for m, of in methods.items()] for b, methods in groups.items()}
+
+
+def rows(benchmark: str, groups: list[runs.Group]) -> list[tuple]:
+    """The table's rows of a benchmark: `COLUMNS`."""
+    target = [100 * g.column("test_accuracy")[:, -1].mean() for g in groups if g.label == "cross_stitch"]
+    found = []
+    for group in groups:
+        accuracy = 100 * group.column("test_accuracy")  # (runs, epochs)
+        seconds = np.cumsum(group.column("seconds"), axis=1).mean(axis=0)  # (epochs,)
+        reached = np.flatnonzero(accuracy.mean(axis=0) >= target[0]) if target else []
+        spread = f"{accuracy[:, -1].std(ddof=1):.2f}" if len(group.runs) > 1 else ""
+        found.append(
+            (
+                benchmark,
+                group.label,
+                len(group.runs),
+                group.epochs,
+                f"{accuracy[:, -1].mean():.2f}",
+                spread,
+                f"{accuracy.max(axis=1).mean():.2f}",
+                PUBLISHED.get((benchmark, group.label), ""),
+                group.runs[0].about["parameters"],
+                round(seconds[-1]),
+                round(seconds[reached[0]]) if len(reached) else "",
+            )
+        )
+    return found
+
+
+def write(tables: dict[str, list[runs.Group]], output: pathlib.Path) -> None:
+    """table1.csv, table1.md and a picture for each benchmark."""
+    body = [row for benchmark, groups in tables.items() for row in rows(benchmark, groups)]
+    with (output / "table1.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([COLUMNS, *body])
+    lines = ["| " + " | ".join(map(str, row)) + " |" for row in (COLUMNS, ["---"] * len(COLUMNS), *body)]
+    lines += ["", "Settings, of seed 0:", ""]
+    for benchmark, groups in tables.items():
+        for group in groups:
+            settings = group.runs[0].settings
+            words = [
+                f"{name} {settings[name]}" for name in SHOWN if group.label in LRNS or name not in SHOWN[:2]
+            ]
+            lines.append(f"- {benchmark}, {group.label}: {', '.join(words)}")
+        path = output / f"{benchmark}.png"
+        over = ((curves.EPOCHS, curves.ACCURACY), (curves.MINUTES, curves.ACCURACY))
+        curves.draw(groups, path, benchmark, over)
+    (output / "table1.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print("\n".join(lines))
+
+
+def main(_):
+    wanted = plan()
+    try:
+        if not PLOT_ONLY.value:
+            grid.train_all(wanted, PARALLEL.value)
+    finally:
+        tables = read(wanted)
+        if tables:
+            write(tables, pathlib.Path(OUTPUT.value))
+
+
+if __name__ == "__main__":
+    lrn_main.run(main)
