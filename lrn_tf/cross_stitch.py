@@ -63,14 +63,13 @@ class CrossStitch(Supervised):
         averages = [v.value for v in self.trunk.non_trainable_variables]
         return {"weights": self.weights, "averages": averages}
 
-    def run(self, images, tasks, training: bool):
-        """See `Supervised.run`."""
+    def layers(self, features, tasks):
+        """See `Supervised.layers`."""
         first, second, third = self.columns
-        features = self.trunk(images, training=training)  # (B, F)
         # The first layer would mix what is the same for all tasks: nothing to learn there.
         x = tf.nn.relu(first(features))  # (B, K, units)
         x = tf.nn.relu(second(self.stitches[0](x)))  # (B, K, units)
         x = self.stitches[1](x, tasks)  # (B, units)
         # All tasks' outputs are so few that computing them costs less than gathering matrices.
         logits = tf.gather(third(x), tasks, batch_dims=1)  # (B, K, C) -> (B, C)
-        return tf.cast(logits, tf.float32), tf.zeros((tf.shape(images)[0], 0), tf.int32)
+        return tf.cast(logits, tf.float32), tf.zeros((tf.shape(tasks)[0], 0), tf.int32)

@@ -24,7 +24,7 @@ class GivenPaths(Supervised):
     def __init__(self, image, num_tasks: int, num_classes: int):
         self._num_tasks = num_tasks
         self.network = FCNetwork(*self._shape(image, num_tasks, num_classes))
-        self.kinds = self.network.pool.by_kind
+        self.trunk, self.kinds = self.network.trunk, self.network.pool.by_kind
         self.weights = self.network.weights
 
     @classmethod
@@ -43,9 +43,8 @@ class GivenPaths(Supervised):
         """All state that training changes, for a checkpoint."""
         return self.network.variables
 
-    def run(self, images, tasks, training: bool):
-        """See `Supervised.run`."""
-        features = self.network.trunk(images, training=training)
+    def layers(self, features, tasks):
+        """See `Supervised.layers`."""
         if self.told:
             one_hot = tf.one_hot(tasks, self._num_tasks, dtype=features.dtype)
             features = tf.concat([features, one_hot], axis=1)

@@ -3,6 +3,7 @@
 import dataclasses
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from absl import flags
 
@@ -38,14 +39,19 @@ def _defaults(field):
     return text
 
 
+def given() -> dict[str, Any]:
+    """The settings that the user gave as flags, by name."""
+    values = {field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(Settings)}
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def settings_from_flags() -> Settings:
     """The settings that the parsed flags ask for.
 
     Raises:
         UserError: a value is not allowed.
     """
-    values = {field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(Settings)}
-    return resolve({name: value for name, value in values.items() if value is not None})
+    return resolve(given())
 
 
 def prepare(settings: Settings) -> str:

@@ -31,6 +31,7 @@ class RoutingNetwork:
     """The network and its agents. A `lrn_tf.method.Method`.
 
     Attributes:
+        trunk: the layers that all tasks share.
         kinds: the blocks of each layer.
     """
 
@@ -53,7 +54,7 @@ class RoutingNetwork:
         self._tabular = settings.policy == "tabular"
         self._agents = settings.agents
         self.network = FCNetwork(image, num_classes, [blocks] * LAYERS)
-        self.kinds = self.network.pool.by_kind
+        self.trunk, self.kinds = self.network.trunk, self.network.pool.by_kind
         # What the first layer takes, and what the second and the third do; each beside the task.
         seen = [width + num_tasks for width in (self.network.features, UNITS, UNITS)]
         make = POLICIES[settings.policy]
@@ -93,7 +94,8 @@ class RoutingNetwork:
         """One step on the network by SGD, and on the agents; see `Method.train_step`."""
         uniform = tf.random.stateless_uniform((images.shape[0], LAYERS + 1), seed, alg="philox")
         with tf.GradientTape() as tape:
-            logits, _, decisions = self._run(images, tasks, uniform)
+            features = self.trunk(images, training=True)
+            logits, _, decisions = self.layers(features, tasks, uniform)
             ce = cross_entropy(logits, labels)
             correct = right(logits, labels)
             collaboration = self._collaboration(decisions[0].actions)
@@ -120,17 +122,23 @@ class RoutingNetwork:
 
     def predict(self, images, tasks) -> Prediction:
         """The most probable blocks; see `Method.predict`."""
-        logits, paths, decisions = self._run(images, tasks, None)
+        logits, paths, decisions = self.layers(self.trunk(images, training=False), tasks, None)
         log_policy = [tf.reduce_sum(tf.math.log(made.probability), axis=1) for made in decisions]
         return Prediction(logits, paths, sum(log_policy))
 
-    def _run(self, images, tasks, uniform):
-        """Logits, paths, and the decisions of the agents and, if there is one, of the dispatcher.
+    def layers(self, features, tasks, uniform):
+        """What comes after the trunk.
 
-        `uniform`, float32 `[B, 4]`, is the chance in training; None takes the most probable actions.
+        Args:
+            features: `[B, F]`.
+            tasks: int32 `[B]`.
+            uniform: float32 `[B, 4]` in [0, 1), chance; None takes the most probable actions.
+
+        Returns:
+            logits float32 `[B, C]`, paths int32 `[B, 3]`, and a list of the decisions of the agents and,
+            if there is one, of the dispatcher.
         """
         chance = [None] * (LAYERS + 1) if uniform is None else tf.unstack(uniform, axis=1)
-        features = self.network.trunk(images, training=uniform is not None)
         agents = tf.zeros_like(tasks) if self._agents == "single" else tasks
         dispatched = []
         if self._agents == "dispatched":

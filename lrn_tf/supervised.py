@@ -11,9 +11,10 @@ from lrn_tf.settings import Settings
 
 
 class Supervised(abc.ABC):
-    """A `lrn_tf.method.Method`; subclasses say what network it is.
+    """A trunk and what comes after it. A `lrn_tf.method.Method`; subclasses say what network it is.
 
     Attributes:
+        trunk: the layers that all tasks share.
         weights: all trainable weights.
     """
 
@@ -22,6 +23,7 @@ class Supervised(abc.ABC):
 
     metrics = ("train/loss", "train/accuracy")
     kinds: dict[str, range] = {}
+    trunk: keras.Sequential
     weights: list[tf.Variable]
 
     @classmethod
@@ -30,13 +32,13 @@ class Supervised(abc.ABC):
         return cls(benchmark.image_shape, benchmark.num_tasks, benchmark.num_classes)
 
     @abc.abstractmethod
-    def run(self, images, tasks, training: bool):
-        """Logits, float32 `[B, C]`, and paths as in `Prediction`."""
+    def layers(self, features, tasks):
+        """What comes after the trunk: logits float32 `[B, C]`, and paths as in `Prediction`."""
 
     def train_step(self, images, tasks, labels, seed, learning_rate) -> dict[str, tf.Tensor]:
         """One step of SGD; see `Method.train_step`."""
         with tf.GradientTape() as tape:
-            logits, _ = self.run(images, tasks, training=True)
+            logits, _ = self.layers(self.trunk(images, training=True), tasks)
             ce = cross_entropy(logits, labels)
             loss = tf.reduce_mean(ce)
         descend(self.weights, tape.gradient(loss, self.weights), learning_rate)
@@ -44,7 +46,8 @@ class Supervised(abc.ABC):
 
     def predict(self, images, tasks) -> Prediction:
         """See `Method.predict`."""
-        return Prediction(*self.run(images, tasks, training=False), tf.zeros_like(tasks, tf.float32))
+        logits, paths = self.layers(self.trunk(images, training=False), tasks)
+        return Prediction(logits, paths, tf.zeros_like(tasks, tf.float32))
 
 
 def cross_entropy(logits, labels):

@@ -21,10 +21,9 @@ def test_every_example_runs_through_the_blocks_that_its_agent_chose(agents, poli
     step(method)  # away from uniform tables
     images, tasks, _ = batch()
     uniform = tf.random.stateless_uniform((BATCH, 4), [0, 1])
-    # In training mode the trunk normalises by the batch; the features must come from the same call.
-    logits, paths, decisions = method._run(images, tasks, uniform)
-    features = method.network.trunk(images, training=True).numpy()
-    expected = [blocks(method.network, f, p) for f, p in zip(features, paths.numpy(), strict=True)]
+    features = method.trunk(images, training=True)
+    logits, paths, decisions = method.layers(features, tasks, uniform)
+    expected = [blocks(method.network, f, p) for f, p in zip(features.numpy(), paths.numpy(), strict=True)]
     np.testing.assert_allclose(logits, expected, **CLOSE)
     np.testing.assert_array_equal(paths, decisions[0].actions + np.arange(3) * BLOCKS)
     who = {"per_task": tasks, "single": tf.zeros(BATCH)}.get(agents)
@@ -76,7 +75,7 @@ def test_shares_count_all_choices_since_the_start():
     images, tasks, _ = batch()
     for number in range(2):
         uniform = tf.random.stateless_uniform((BATCH, 4), [0, number], alg="philox")
-        actions = method._run(images, tasks, uniform)[2][0].actions.numpy()
+        actions = method.layers(method.trunk(images), tasks, uniform)[2][0].actions.numpy()
         for layer in range(3):
             expected[layer] += np.bincount(actions[:, layer], minlength=BLOCKS)
         step(method, number=number)
@@ -89,7 +88,7 @@ def test_tables_of_idle_agents_and_weights_of_unchosen_blocks_stay():
     weights = [values(method.network._blocks.weights_of(m)) for m in range(3 * BLOCKS)]
     images, tasks, _ = batch(tasks=[1] * BATCH)
     uniform = tf.random.stateless_uniform((BATCH, 4), [0, 7], alg="philox")
-    chosen = set(method._run(images, tasks, uniform)[1].numpy().ravel())
+    chosen = set(method.layers(method.trunk(images), tasks, uniform)[1].numpy().ravel())
     assert len(chosen) < 3 * BLOCKS or pytest.fail("every block is chosen; take another seed")
     step(method, tasks=[1] * BATCH)
     for m, old in enumerate(weights):

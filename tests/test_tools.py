@@ -1,14 +1,22 @@
 """The programs in tools/ run and print what their documentation says."""
 
+import csv
 import importlib
+import itertools
+import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+
+from lrn_tf import grid
+from lrn_tf.errors import UserError
+from lrn_tf.settings import resolve
 
 pytestmark = pytest.mark.slow
 
@@ -89,7 +97,86 @@ def test_signal_finds_a_difference_between_groups_and_no_other(early_phase):
     assert early_phase.signal(values, uneven) == pytest.approx(0.25, abs=0.03)
 
 
-@pytest.mark.parametrize("tool", ["benchmark.py", "fixed_paths.py", "early_phase.py"])
+def test_scaling_measures_each_method_with_each_number_of_tasks(tmp_path):
+    done = run("scaling.py", "--counts=2,3", "--steps=1", f"--output={tmp_path}")
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = list(csv.DictReader((tmp_path / "scaling.csv").open()))
+    methods = ("routing", "lrn", "cross_stitch", "task_fc")
+    assert [(row["method"], row["tasks"]) for row in rows] == list(itertools.product(methods, "23"))
+    for row in rows:
+        # A whole step has the layers in it.
+        assert 0 < float(row["layers"]) < 1.5 * float(row["mixed"])
+    assert (tmp_path / "scaling.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_table_1_trains_every_run_once_and_tells_what_came_out(tmp_path):
+    def table(*arguments):
+        done = run("table1.py", "--benchmarks=digits_mtl", "--seeds=2", f"--output={tmp_path}", *arguments)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return done
+
+    def stamps():
+        return {path: path.stat().st_mtime_ns for path in tmp_path.glob("digits_mtl/*/metrics.jsonl")}
+
+    first = table("--epochs=1", "--parallel=2")
+    assert "4 runs, 0 finished before" in first.stderr
+    before = stamps()
+    assert sorted(path.parent.name for path in before) == [
+        f"{method}_seed_{seed}" for method in ("lrn", "routing") for seed in (0, 1)
+    ]
+    shutil.rmtree(tmp_path / "digits_mtl" / "routing_seed_1")
+    again = table("--epochs=1")
+    assert "4 runs, 3 finished before" in again.stderr
+    assert {path: time for path, time in stamps().items() if "routing_seed_1" not in str(path)} == {
+        path: time for path, time in before.items() if "routing_seed_1" not in str(path)
+    }
+    assert "1 runs" not in table("--epochs=1", "--plot_only").stderr
+
+    rows = list(csv.DictReader((tmp_path / "table1.csv").open()))
+    assert [row["method"] for row in rows] == ["routing", "lrn"]
+    for row in rows:
+        accuracies = [
+            json.loads((tmp_path / f"digits_mtl/{row['method']}_seed_{seed}/metrics.jsonl").read_text())
+            for seed in (0, 1)
+        ]
+        accuracies = [100 * line["test_accuracy"] for line in accuracies]
+        assert float(row["test accuracy, %"]) == pytest.approx(np.mean(accuracies), abs=0.006)
+        assert float(row["deviation"]) == pytest.approx(np.std(accuracies, ddof=1), abs=0.006)
+        assert (row["seeds"], row["epochs"]) == ("2", "1")
+    lines = (tmp_path / "table1.md").read_text().splitlines()
+    assert lines[2].startswith("| digits_mtl | routing | 2 | 1 | ")
+    assert (tmp_path / "digits_mtl.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_run_that_fails_is_named_and_does_not_stop_the_others(tmp_path):
+    settings = [
+        resolve({"benchmark": "min_mtl", "data_dir": str(tmp_path), "workdir": str(tmp_path / "bad")}),
+        resolve({"method": "shared", "max_steps": 2, "workdir": str(tmp_path / "good")}),
+    ]
+    assert not any(map(grid.is_finished, settings))
+    with pytest.raises(UserError, match="1 of 2 runs failed; see .*bad/log.txt$"):
+        grid.train_all(settings)
+    assert "lrn_tf: " in (tmp_path / "bad" / "log.txt").read_text()
+    assert [grid.is_finished(one) for one in settings] == [False, True]
+
+
+@pytest.mark.parametrize(
+    "tool, argument, said",
+    [
+        ("table1.py", "--method=lrn", "--method=lrn is for one run; use --benchmarks, --all and --output"),
+        ("table1.py", "--benchmarks=mnist", "--benchmark=mnist is unknown; choose one of: digits_mtl, "),
+        ("scaling.py", "--counts=2,x", "--counts=2,x must be numbers of tasks such as 2,5,10,20"),
+    ],
+)
+def test_bad_lists_are_one_line(tool, argument, said):
+    done = run(tool, argument)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1 and done.stderr.startswith(f"lrn_tf: {said}")
+
+
+@pytest.mark.parametrize(
+    "tool", ["benchmark.py", "fixed_paths.py", "early_phase.py", "scaling.py", "table1.py"]
+)
 def test_bad_input_is_one_line(tool):
     done = run(tool, "--dup=0")
     assert done.returncode == 2

@@ -127,7 +127,7 @@ def test_a_task_takes_the_path_that_the_method_gives_it(name):
     method = make(name)
     images, tasks, _ = batch()
     answer = method.predict(images, tasks)
-    features = method.network.trunk(images, training=False).numpy()
+    features = method.trunk(images, training=False).numpy()
     if name == "shared":
         features = np.concatenate([features, np.eye(TASKS)[tasks.numpy()]], axis=1)
     np.testing.assert_array_equal(answer.paths, [PATHS[name](k) for k in tasks.numpy()])
@@ -139,12 +139,12 @@ def test_a_task_takes_the_path_that_the_method_gives_it(name):
 def test_a_task_changes_the_trunk_and_the_blocks_on_its_path_and_no_others(name):
     method = make(name)
     before = [values(method.network._blocks.weights_of(m)) for m in range(len(method.network.pool))]
-    trunk = values(method.network.trunk.trainable_variables)
+    trunk = values(method.trunk.trainable_variables)
     step(method, tasks=[1] * BATCH)
     for m, old in enumerate(before):
         same = unchanged(old, method.network._blocks.weights_of(m))
         assert not any(same) if m in PATHS[name](1) else all(same), m
-    new = values(method.network.trunk.trainable_variables)
+    new = values(method.trunk.trainable_variables)
     assert not any(np.array_equal(a, b) for a, b in zip(trunk[2::4], new[2::4], strict=True))
 
 
@@ -205,8 +205,7 @@ def test_parameters_are_counted_as_they_are_made(name, capsys):
     method = build(benchmark(), settings)
     made = sum(w.shape.num_elements() for w in method.weights)
     assert sum(parts.values()) - parts.get("agents", 0) == made
-    trunk = method.trunk if name == "cross_stitch" else method.network.trunk
-    assert parts["trunk"] == count_weights(trunk) == 32 * (9 + 3 * 9 * 32 + 4 + 8)
+    assert parts["trunk"] == count_weights(method.trunk) == 32 * (9 + 3 * 9 * 32 + 4 + 8)
     describe(benchmark(), settings)
     assert (
         f"{name}: {sum(parts.values()):,} parameters (trunk {parts['trunk']:,}" in capsys.readouterr().err

@@ -9,7 +9,6 @@ table1.csv, and for each benchmark its curves over epochs and over the time spen
 """
 
 import csv
-import dataclasses
 import pathlib
 import sys
 
@@ -53,23 +52,13 @@ COLUMNS = (
     "training, s",
     "to cross-stitch's accuracy, s",
 )
-SHOWN = (
-    "dup",
-    "depth",
-    "image_size",
-    "batch_size",
-    "learning_rate",
-    "lr_decay",
-    "lr_every",
-    "bonus",
-    "rho",
-)
+SHOWN = ("image_size", "batch_size", "learning_rate", "lr_decay", "lr_every")
+SHOWN_OF = {"routing": ("rho", "agents", "policy"), **dict.fromkeys(LRNS, ("dup", "depth", "bonus"))}
 
 
 def plan() -> list[Settings]:
     """The settings of all runs, benchmark by benchmark and method by method."""
-    given = {field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(Settings)}
-    given = {name: value for name, value in given.items() if value is not None}
+    given = lrn_main.given()
     for name in ("benchmark", "method", "workdir"):
         if name in given:
             raise UserError(f"--{name}={given[name]} is for one run; use --benchmarks, --all and --output")
@@ -135,9 +124,7 @@ def write(tables: dict[str, list[runs.Group]], output: pathlib.Path) -> None:
     for benchmark, groups in tables.items():
         for group in groups:
             settings = group.runs[0].settings
-            words = [
-                f"{name} {settings[name]}" for name in SHOWN if group.label in LRNS or name not in SHOWN[:2]
-            ]
+            words = [f"{name} {settings[name]}" for name in (*SHOWN, *SHOWN_OF.get(group.label, ()))]
             lines.append(f"- {benchmark}, {group.label}: {', '.join(words)}")
         path = output / f"{benchmark}.png"
         over = ((curves.EPOCHS, curves.ACCURACY), (curves.MINUTES, curves.ACCURACY))
