@@ -38,9 +38,47 @@ class Examples:
         return len(self.image)
 
 
+class Tasks:
+    """What follows from the names of tasks and classes."""
+
+    tasks: tuple[str, ...]
+    classes: tuple[tuple[str, ...], ...]
+
+    @property
+    def num_tasks(self) -> int:
+        """K."""
+        return len(self.tasks)
+
+    @property
+    def num_classes(self) -> int:
+        """C, the same for all tasks."""
+        return len(self.classes[0])
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
-class Benchmark:
-    """K tasks of C classes each.
+class Problem(Tasks):
+    """K tasks of C classes each: all that a network needs to know of them.
+
+    Attributes:
+        name: what `--benchmark` calls it.
+        tasks: names of the K tasks.
+        classes: K x C names of the classes.
+        image_shape: (H, W, c).
+        mean: `c` numbers, of the training images in units of 0..255.
+        std: `c` numbers, likewise.
+    """
+
+    name: str
+    tasks: tuple[str, ...]
+    classes: tuple[tuple[str, ...], ...]
+    image_shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Benchmark(Tasks):
+    """The examples of K tasks of C classes each.
 
     Attributes:
         name: what `--benchmark` calls it.
@@ -56,15 +94,11 @@ class Benchmark:
     train: Examples
     test: Examples
 
-    @property
-    def num_tasks(self) -> int:
-        """K."""
-        return len(self.tasks)
-
-    @property
-    def num_classes(self) -> int:
-        """C, the same for all tasks."""
-        return len(self.classes[0])
+    @functools.cached_property
+    def problem(self) -> Problem:
+        """What it is apart from its examples."""
+        moments = [tuple(map(float, moment)) for moment in (self.mean, self.std)]
+        return Problem(self.name, self.tasks, self.classes, self.image_shape, *moments)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -242,7 +276,9 @@ def _packed(examples, size):
     used, image = np.unique(examples.image, return_inverse=True)
     images = examples.images if len(used) == len(examples.images) else examples.images[used]
     if size:
-        images = np.concatenate([preprocessing.resize(chunk, size).numpy() for chunk in _chunks(images)])
+        images = np.concatenate(
+            [preprocessing.resize(chunk, (size, size)).numpy() for chunk in _chunks(images)]
+        )
     columns = (column.astype(np.int32) for column in (image, examples.task, examples.label))
     return Examples(*columns, images)
 

@@ -4,7 +4,7 @@ import sys
 
 import tensorflow as tf
 
-from lrn_tf.benchmarks import Benchmark
+from lrn_tf.benchmarks import Benchmark, Problem
 from lrn_tf.cross_stitch import CrossStitch
 from lrn_tf.given_paths import Shared, TaskFC, TaskHead
 from lrn_tf.lrn import LRN
@@ -24,20 +24,20 @@ METHODS = {
 }
 
 
-def build(benchmark: Benchmark, settings: Settings) -> Method:
+def build(problem: Problem, settings: Settings) -> Method:
     """The method that the settings name.
 
     Raises:
-        UserError: the settings and the benchmark do not go together.
+        UserError: the settings and the problem do not go together.
     """
-    return METHODS[settings.method].build(benchmark, settings)
+    return METHODS[settings.method].build(problem, settings)
 
 
 def describe(benchmark: Benchmark, settings: Settings) -> None:
     """Prints sizes before anything large is allocated."""
     method = METHODS[settings.method]
     with tf.Graph().as_default():  # counts without allocating
-        parts = method.count_parameters(benchmark, settings)
+        parts = method.count_parameters(benchmark.problem, settings)
     total = sum(parts.values())
     size = "x".join(map(str, benchmark.image_shape))
     images = benchmark.train.images.nbytes + benchmark.test.images.nbytes

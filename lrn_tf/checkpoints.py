@@ -39,8 +39,11 @@ class Checkpoints:
                 f" space or mend the folder, then run the same command again"
             ) from error
 
-    def restore(self) -> bool:
+    def restore(self, clean: bool = True) -> bool:
         """Restores the newest checkpoint that can be read; says so on stderr when it skips one.
+
+        Args:
+            clean: delete damaged checkpoints that are newer.
 
         Returns:
             False when there is none.
@@ -53,12 +56,13 @@ class Checkpoints:
             try:
                 status = self._checkpoint.read(str(path))
                 status.assert_existing_objects_matched()
+                status.expect_partial()  # an export reads the weights only, and that is no cause for a warning
             # What TensorFlow raises depends on where the damage is.
             except (tf.errors.OpError, ValueError, AssertionError, IndexError) as error:
                 print(f"checkpoint {path} is damaged ({_first_line(error)})", file=sys.stderr)
                 continue
             # Damaged ones would count as the newest when the oldest are deleted.
-            for damaged in paths[: paths.index(path)]:
+            for damaged in paths[: paths.index(path) if clean else 0]:
                 _delete(damaged)
             return True
         if paths:

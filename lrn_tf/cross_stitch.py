@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from lrn_tf import fc_network
-from lrn_tf.benchmarks import Benchmark
+from lrn_tf.benchmarks import Problem
 from lrn_tf.columns import Columns
 from lrn_tf.fc_network import UNITS
 from lrn_tf.settings import Settings
@@ -51,9 +51,9 @@ class CrossStitch(Supervised):
         self.weights = [w.value for layer in layers for w in layer.trainable_variables]
 
     @classmethod
-    def count_parameters(cls, benchmark: Benchmark, settings: Settings) -> dict[str, int]:
+    def count_parameters(cls, problem: Problem, settings: Settings) -> dict[str, int]:
         """Trainable parameters of the trunk, the layers of all tasks, and the mixes."""
-        made = cls.build(benchmark, settings)
+        made = cls.build(problem, settings)
         layers = {f"fc_{i + 1}": count_weights(layer) for i, layer in enumerate(made.columns)}
         return {"trunk": count_weights(made.trunk), **layers, "stitches": count_weights(*made.stitches)}
 

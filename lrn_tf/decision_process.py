@@ -109,7 +109,7 @@ class DecisionProcess:
             ],
             axis=1,
         )  # (B, K)
-        completable = tf.zeros((used.shape[0], len(self.pool.signatures)), tf.bool)
+        completable = tf.zeros((tf.shape(used)[0], len(self.pool.signatures)), tf.bool)
         for _ in range(min(steps, len(self.pool.signatures))):
             through = unused & ~self._input & (self._output | self._leads_on(completable))  # (B, K)
             completable = tf.stack(

@@ -46,12 +46,12 @@ def route(router: Router, process: DecisionProcess, images, tasks, seed=None) ->
     Args:
         router: the router.
         process: the decision process.
-        images: float `[B, H, W, c]`; B must be static.
+        images: float `[B, H, W, c]`; B must be static for XLA only.
         tasks: int32 `[B]`.
         seed: int32 `[2]`, to sample actions from the policy as in training. None takes the most
             probable ones, as in evaluation.
     """
-    batch = images.shape[0]
+    batch = tf.shape(tasks)[0] if tasks.shape[0] is None else tasks.shape[0]
     networks = process.start(batch)
     percept = router.perceive(images, tasks)
     if seed is not None:

@@ -43,7 +43,7 @@ def encode(encoder: keras_nlp.layers.TransformerEncoder, tokens, lengths: Sequen
     mixed = [tf.einsum("bhij,bjhd->bihd", _softmax(scores[:, :, :n, :n]), value[:, :n]) for n in lengths]
     mixed = tf.concat(mixed, axis=1)  # (B, sum of lengths, H, d)
     x = tf.concat([tokens[:, :n] for n in lengths], axis=1)
-    x += _linear(tf.reshape(mixed, x.shape), layer._output_dense)
+    x += _linear(tf.reshape(mixed, sizes(x)), layer._output_dense)
     x = _feed_forward(encoder, encoder._self_attention_layer_norm(x))
     return tf.split(x, lengths, axis=1)
 
@@ -88,8 +88,8 @@ def _self_attention(layer, table, candidates, real):
     # Looking up by a matrix product is exact, and its gradient is a product too, no scatter.
     rows = tf.one_hot(tf.concat(candidates, axis=1), count, dtype=table.dtype)  # (B, R, N)
     looked_up = _matmul(rows, tf.reshape(scores, [count, -1]))  # (B, R, HN)
-    weights = _softmax(tf.reshape(looked_up, [*rows.shape[:2], *scores.shape[1:]]), mine)
-    weights = tf.reshape(weights, looked_up.shape)
+    weights = _softmax(tf.reshape(looked_up, [*sizes(rows)[:2], *scores.shape[1:]]), mine)
+    weights = tf.reshape(weights, sizes(looked_up))
     mixed = _matmul(weights, tf.reshape(values, [-1, values.shape[2]]))
     return _matmul(rows, table) + mixed + tf.cast(layer._output_dense.bias, table.dtype)
 
@@ -123,11 +123,17 @@ def _cross_attention(layer, rows, states):
 
 
 def _attend(x, keys, offsets, values):
-    batch, heads, entries, width = values.shape
+    batch, heads, entries, width = sizes(values)
     scores = tf.matmul(x, tf.reshape(keys, [batch, width, heads * entries]))  # (B, C, Hn)
-    scores = tf.reshape(scores, [batch, -1, heads, entries]) + offsets[:, None]
-    weights = tf.reshape(_softmax(scores), [batch, -1, heads * entries])
+    rows = x.shape[1]
+    scores = tf.reshape(scores, [batch, rows, heads, entries]) + offsets[:, None]
+    weights = tf.reshape(_softmax(scores), [batch, rows, heads * entries])
     return tf.matmul(weights, tf.reshape(values, [batch, heads * entries, width]))
+
+
+def sizes(x) -> list[int]:
+    """A tensor's shape for `tf.reshape`; only the size of the batch may be unknown, and is -1."""
+    return [-1 if size is None else size for size in x.shape]
 
 
 def _feed_forward(layer, x):
@@ -137,7 +143,7 @@ def _feed_forward(layer, x):
 
 def _project(x, dense):
     """`[.., D]` -> `[.., H, d]`."""
-    return tf.reshape(_linear(x, dense), [*x.shape[:-1], *dense.kernel.shape[1:]])
+    return tf.reshape(_linear(x, dense), [*sizes(x)[:-1], *dense.kernel.shape[1:]])
 
 
 def _linear(x, dense):
@@ -148,7 +154,7 @@ def _linear(x, dense):
 
 def _matmul(x, matrix):
     flat = tf.matmul(tf.reshape(x, [-1, x.shape[-1]]), matrix)
-    return tf.reshape(flat, [*x.shape[:-1], matrix.shape[1]])
+    return tf.reshape(flat, [*sizes(x)[:-1], matrix.shape[1]])
 
 
 def _kernel(dense):

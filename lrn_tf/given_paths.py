@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from lrn_tf.benchmarks import Benchmark
+from lrn_tf.benchmarks import Problem
 from lrn_tf.fc_network import FCNetwork
 from lrn_tf.settings import Settings
 from lrn_tf.supervised import Supervised
@@ -28,9 +28,9 @@ class GivenPaths(Supervised):
         self.weights = self.network.weights
 
     @classmethod
-    def count_parameters(cls, benchmark: Benchmark, settings: Settings) -> dict[str, int]:
+    def count_parameters(cls, problem: Problem, settings: Settings) -> dict[str, int]:
         """Trainable parameters of the trunk and of each layer's blocks."""
-        shape = cls._shape(benchmark.image_shape, benchmark.num_tasks, benchmark.num_classes)
+        shape = cls._shape(problem.image_shape, problem.num_tasks, problem.num_classes)
         return FCNetwork.count_parameters(*shape)
 
     @classmethod

@@ -8,12 +8,12 @@ def resize(images, size):
 
     Args:
         images: uint8 `[B, H, W, c]`.
-        size: side of the square result in pixels.
+        size: height and width of the result in pixels.
 
     Returns:
-        uint8 `[B, size, size, c]`.
+        uint8 `[B, *size, c]`.
     """
-    resized = tf.image.resize(images, (size, size), method="bilinear", antialias=True)
+    resized = tf.image.resize(images, size, method="bilinear", antialias=True)
     return tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)
 
 

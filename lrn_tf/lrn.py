@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from lrn_tf import ppo, reward
 from lrn_tf.adam import GroupedAdam
-from lrn_tf.benchmarks import Benchmark
+from lrn_tf.benchmarks import Problem
 from lrn_tf.decision_process import DecisionProcess
 from lrn_tf.dispatch import Modules
 from lrn_tf.episodes import Episodes, revisit, route
@@ -78,15 +78,15 @@ class LRN:
         self._ppo_gradients = tf.function(self._ppo_gradients, jit_compile=jit, autograph=False)
 
     @classmethod
-    def build(cls, benchmark: Benchmark, settings: Settings):
+    def build(cls, problem: Problem, settings: Settings):
         """See `lrn_tf.build.build`."""
-        return cls(make_pool(benchmark, settings), benchmark.num_tasks, settings)
+        return cls(make_pool(problem, settings), problem.num_tasks, settings)
 
     @staticmethod
-    def count_parameters(benchmark: Benchmark, settings: Settings) -> dict[str, int]:
+    def count_parameters(problem: Problem, settings: Settings) -> dict[str, int]:
         """Trainable parameters of each kind's modules, and of the router."""
-        pool = make_pool(benchmark, settings)
-        router = Router(pool.image, benchmark.num_tasks, len(pool), settings.depth, settings.d_model)
+        pool = make_pool(problem, settings)
+        router = Router(pool.image, problem.num_tasks, len(pool), settings.depth, settings.d_model)
         weights = sum(w.shape.num_elements() for w in router.trainable_variables)
         return {**pool.count_parameters(), "router": weights}
 
@@ -102,9 +102,31 @@ class LRN:
 
     def predict(self, images, tasks) -> Prediction:
         """The most probable network of each example, and what it answers; see `Method.predict`."""
-        episodes = self.route(images, tasks, None)
+        # XLA would compile the router anew for every size of batch that an exported model is given.
+        route = self._route if tasks.shape[0] is None else self.route
+        episodes = route(images, tasks, None)
         logits, _ = self.modules(images, episodes.actions)
         return Prediction(logits, episodes.actions, tf.reduce_sum(episodes.log_probs, axis=1))
+
+    def follow(self, images, paths) -> tf.Tensor:
+        """The logits `[B, C]` of networks that the caller chose; see `Method.predict`.
+
+        Args:
+            images: as in `predict`.
+            paths: int32 `[B, T]`; an error is raised where one is no network of the pool.
+        """
+        networks, legal = self.process.start(tf.shape(paths)[0]), True
+        for t in range(1, self.process.depth + 1):
+            action = paths[:, t - 1]
+            known = (action >= 0) & (action <= self.pool.pass_id)
+            action = tf.where(known, action, 0)
+            legal &= known & tf.gather(self.process.valid(networks, t), action, batch_dims=1)
+            networks = self.process.advance(networks, action)
+        illegal = tf.debugging.Assert(
+            tf.reduce_all(legal), ["no network of this pool:", tf.boolean_mask(paths, ~legal)]
+        )
+        with tf.control_dependencies([illegal]):
+            return self.modules(images, tf.identity(paths))[0]
 
     def train_step(self, images, tasks, labels, seed, learning_rate) -> dict[str, tf.Tensor]:
         """One step on modules and router (Sec. 5.1); see `Method.train_step`."""

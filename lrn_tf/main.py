@@ -76,12 +76,17 @@ def train(settings: Settings) -> None:
     device = prepare(settings)
     from lrn_tf import benchmarks
     from lrn_tf.build import build, describe
+    from lrn_tf.export import check_output, export
     from lrn_tf.trainer import Trainer
 
+    if settings.export_dir:
+        check_output(settings.export_dir)
     benchmark = benchmarks.load(settings)
     describe(benchmark, settings)
     print(f"device: {device}", file=sys.stderr)
-    Trainer(build(benchmark, settings), benchmark, settings, workdir).run()
+    Trainer(build(benchmark.problem, settings), benchmark, settings, workdir).run()
+    if settings.export_dir:
+        export(settings.workdir, settings.export_dir)
 
 
 def main(_: list[str]) -> int:

@@ -47,4 +47,8 @@ class Method(Protocol):
         """
 
     def predict(self, images, tasks) -> Prediction:
-        """The answers for a batch, without chance. Args as above."""
+        """The answers for a batch, without chance. Args as above, but B may be unknown.
+
+        A method whose networks can be run along a path of the caller's has besides:
+        `follow(images, paths) -> logits`.
+        """

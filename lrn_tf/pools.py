@@ -2,7 +2,7 @@
 
 import keras
 
-from lrn_tf.benchmarks import Benchmark
+from lrn_tf.benchmarks import Problem
 from lrn_tf.decision_process import DecisionProcess
 from lrn_tf.errors import UserError
 from lrn_tf.pool import HIDDEN, INPUT, OUTPUT, Kind, Pool, Signature
@@ -57,13 +57,13 @@ def pyramid(image: Signature, num_classes: int, dup: int) -> Pool:
 POOLS = {"paper": paper, "pyramid": pyramid}
 
 
-def make_pool(benchmark: Benchmark, settings: Settings) -> Pool:
+def make_pool(problem: Problem, settings: Settings) -> Pool:
     """The pool that the settings name, checked against --depth.
 
     Raises:
         UserError: no network of that depth exists.
     """
-    pool = POOLS[settings.pool](benchmark.image_shape, benchmark.num_classes, settings.dup)
+    pool = POOLS[settings.pool](problem.image_shape, problem.num_classes, settings.dup)
     try:
         DecisionProcess(pool, settings.depth)
     except ValueError as error:

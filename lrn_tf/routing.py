@@ -9,7 +9,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from lrn_tf.agents import POLICIES
-from lrn_tf.benchmarks import Benchmark
+from lrn_tf.benchmarks import Problem
 from lrn_tf.fc_network import LAYERS, UNITS, FCNetwork
 from lrn_tf.method import Prediction
 from lrn_tf.settings import Settings
@@ -67,16 +67,16 @@ class RoutingNetwork:
         self.weights = self.network.weights + [w for p in self._policies for w in p.weights]
 
     @classmethod
-    def build(cls, benchmark: Benchmark, settings: Settings):
+    def build(cls, problem: Problem, settings: Settings):
         """See `lrn_tf.build.build`."""
-        return cls(benchmark.image_shape, benchmark.num_tasks, benchmark.num_classes, settings)
+        return cls(problem.image_shape, problem.num_tasks, problem.num_classes, settings)
 
     @classmethod
-    def count_parameters(cls, benchmark: Benchmark, settings: Settings) -> dict[str, int]:
+    def count_parameters(cls, problem: Problem, settings: Settings) -> dict[str, int]:
         """Trainable parameters of the trunk, of each layer's blocks, and of the agents."""
-        blocks = [settings.blocks or benchmark.num_tasks] * LAYERS
-        parts = FCNetwork.count_parameters(benchmark.image_shape, benchmark.num_classes, blocks)
-        policies = cls.build(benchmark, settings)._policies
+        blocks = [settings.blocks or problem.num_tasks] * LAYERS
+        parts = FCNetwork.count_parameters(problem.image_shape, problem.num_classes, blocks)
+        policies = cls.build(problem, settings)._policies
         agents = [v for policy in policies for v in tf.nest.flatten(policy.variables)]
         return {**parts, "agents": sum(v.shape.num_elements() for v in agents)}
 
@@ -125,6 +125,15 @@ class RoutingNetwork:
         logits, paths, decisions = self.layers(self.trunk(images, training=False), tasks, None)
         log_policy = [tf.reduce_sum(tf.math.log(made.probability), axis=1) for made in decisions]
         return Prediction(logits, paths, sum(log_policy))
+
+    def follow(self, images, paths) -> tf.Tensor:
+        """The logits of networks that the caller chose; see `LRN.follow`."""
+        first = [blocks[0] for blocks in self.kinds.values()]
+        last = [blocks[-1] for blocks in self.kinds.values()]
+        legal = tf.reduce_all((paths >= first) & (paths <= last))
+        with tf.control_dependencies([tf.debugging.Assert(legal, ["not one block of each layer:", paths])]):
+            blocks = paths - first
+        return self.network.run(self.trunk(images, training=False), lambda layer, _: blocks[:, layer])[0]
 
     def layers(self, features, tasks, uniform):
         """What comes after the trunk.

@@ -134,6 +134,9 @@ class Settings:
     workdir: str = setting(
         "", "Folder of checkpoints, metrics and summaries; empty is runs/<the settings' name>" + OURS
     )
+    export_dir: str = setting(
+        "", "Export the network as a SavedModel into this folder at the end; empty exports nothing" + OURS
+    )
     max_steps: int = setting(0, "Stop after this many steps; 0 trains all epochs" + OURS, low=0)
     resume: bool = setting(
         True, "Continue the run that workdir holds; --noresume refuses a workdir that holds one" + OURS
@@ -178,7 +181,16 @@ PRESETS = (
 )
 
 # A run may be continued although these differ: they do not change what is computed.
-FREE_ON_RESUME = ("data_dir", "workdir", "epochs", "max_steps", "resume", "checkpoint_every", "profile")
+FREE_ON_RESUME = (
+    "data_dir",
+    "workdir",
+    "export_dir",
+    "epochs",
+    "max_steps",
+    "resume",
+    "checkpoint_every",
+    "profile",
+)
 
 
 def preset(benchmark: str, method: str) -> dict[str, typing.Any]:

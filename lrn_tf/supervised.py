@@ -5,7 +5,7 @@ import abc
 import keras
 import tensorflow as tf
 
-from lrn_tf.benchmarks import Benchmark
+from lrn_tf.benchmarks import Problem
 from lrn_tf.method import Prediction
 from lrn_tf.settings import Settings
 
@@ -27,9 +27,9 @@ class Supervised(abc.ABC):
     weights: list[tf.Variable]
 
     @classmethod
-    def build(cls, benchmark: Benchmark, settings: Settings):
+    def build(cls, problem: Problem, settings: Settings):
         """See `lrn_tf.build.build`."""
-        return cls(benchmark.image_shape, benchmark.num_tasks, benchmark.num_classes)
+        return cls(problem.image_shape, problem.num_tasks, problem.num_classes)
 
     @abc.abstractmethod
     def layers(self, features, tasks):

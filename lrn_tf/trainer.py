@@ -1,5 +1,6 @@
 """The training loop: the same for every method, benchmark and device."""
 
+import dataclasses
 import statistics
 import sys
 import time
@@ -35,7 +36,7 @@ class Trainer:
         self.benchmark = benchmark
         self.settings = settings
         self.workdir = workdir
-        mean, std = benchmark.mean, benchmark.std
+        mean, std = benchmark.problem.mean, benchmark.problem.std
         self._examples = DeviceExamples(benchmark.train, mean, std)
         self._evaluate = Evaluator(method, DeviceExamples(benchmark.test, mean, std), benchmark.num_tasks)
         self.steps_per_epoch = self._examples.size // settings.batch_size
@@ -51,9 +52,7 @@ class Trainer:
         # Nothing that is refused leaves a folder.
         workdir.create(
             {
-                "image_shape": benchmark.image_shape,
-                "tasks": benchmark.tasks,
-                "classes": benchmark.classes,
+                "problem": dataclasses.asdict(benchmark.problem),
                 "training_examples": len(benchmark.train),
                 "test_examples": len(benchmark.test),
                 "parameters": sum(w.shape.num_elements() for w in method.weights),

@@ -57,7 +57,7 @@ class Waves:
         Args:
             paths: int32 `[B, T]`, the modules of each example in order; PASS anywhere adds none.
         """
-        batch, depth = paths.shape
+        depth, batch = paths.shape[1], tf.shape(paths)[0]
         first = np.append(self._first[self.pool.kind], -1).astype(np.int32)
         group = tf.gather(first, paths)  # (B, T)
         earlier = np.tril(np.ones((depth, depth), bool), -1)  # (T, T), [t, s]: s is before t

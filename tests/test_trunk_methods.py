@@ -36,7 +36,7 @@ def benchmark(size=60):
 
 def make(method, **given):
     keras.utils.set_random_seed(1)
-    return build(benchmark(), resolve({"method": method, **given}))
+    return build(benchmark().problem, resolve({"method": method, **given}))
 
 
 def batch(tasks=None, seed=3):
@@ -201,8 +201,8 @@ def test_a_columns_layer_starts_like_the_layers_it_stands_for():
 def test_parameters_are_counted_as_they_are_made(name, capsys):
     settings = resolve({"method": name, "blocks": 2})
     with tf.Graph().as_default():
-        parts = METHODS[name].count_parameters(benchmark(), settings)
-    method = build(benchmark(), settings)
+        parts = METHODS[name].count_parameters(benchmark().problem, settings)
+    method = build(benchmark().problem, settings)
     made = sum(w.shape.num_elements() for w in method.weights)
     assert sum(parts.values()) - parts.get("agents", 0) == made
     assert parts["trunk"] == count_weights(method.trunk) == 32 * (9 + 3 * 9 * 32 + 4 + 8)
@@ -236,7 +236,7 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(name, tmp_path):
         workdir = Workdir(settings)
         workdir.check()
         keras.utils.set_random_seed(0)
-        Trainer(build(data, settings), data, settings, workdir).run()
+        Trainer(build(data.problem, settings), data, settings, workdir).run()
 
     train("whole", 2)
     train("parts", 1)
@@ -271,5 +271,5 @@ def test_digits_are_learned(name, tmp_path):
     settings = resolve({"method": name, "epochs": LEARNS[name], "workdir": str(tmp_path / "run")})
     data = load(settings)
     keras.utils.set_random_seed(0)
-    Trainer(build(data, settings), data, settings, Workdir(settings)).run()
+    Trainer(build(data.problem, settings), data, settings, Workdir(settings)).run()
     assert lines(tmp_path / "run")[-1]["test_accuracy"] > 0.95

@@ -112,7 +112,7 @@ def main(_):
         return images, task % tasks, label
 
     start = time.perf_counter()
-    method = LRN(make_pool(benchmark, settings), tasks, settings)
+    method = LRN(make_pool(benchmark.problem, settings), tasks, settings)
     step = make_step(method, batch, settings)
     length = float(step(tf.constant(0))["route/length"])
     first = time.perf_counter() - start

@@ -147,7 +147,7 @@ def main(_):
     settings = lrn_main.settings_from_flags()
     lrn_main.prepare(settings)
     benchmark = load(settings)
-    lrn = build(benchmark, settings)
+    lrn = build(benchmark.problem, settings)
     examples = DeviceExamples(benchmark.train, benchmark.mean, benchmark.std)
     measure = EarlyPhase(lrn, benchmark.num_tasks)
     per_epoch = examples.size // settings.batch_size

@@ -102,7 +102,7 @@ def main(_):
     settings = lrn_main.settings_from_flags()
     lrn_main.prepare(settings)
     benchmark = load(settings)
-    pool = make_pool(benchmark, settings)
+    pool = make_pool(benchmark.problem, settings)
     needed = benchmark.num_tasks
     if PATHS.value == "own":  # a network may hold several modules of a kind
         needed *= max(collections.Counter(pool.varied_network(settings.depth)).values())

@@ -64,7 +64,7 @@ def with_tasks(benchmark, count):
 def measure(benchmark, settings, count) -> dict[str, float]:
     """Milliseconds by what is measured."""
     benchmark = with_tasks(benchmark, count)
-    method = build(benchmark, settings)
+    method = build(benchmark.problem, settings)
     rng = np.random.default_rng(settings.seed)
     size = settings.batch_size
     images = tf.constant(rng.normal(size=(size, *benchmark.image_shape)), tf.float32)

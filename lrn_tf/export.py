@@ -1,0 +1,204 @@
+"""Exports a run as a SavedModel: `python -m lrn_tf.export --workdir=RUN --output=DIR`.
+
+The model takes raw images and needs neither lrn_tf nor Keras where it is loaded. README.md in it says what
+it was trained on, how well it does, and how to call it.
+"""
+
+import ctypes
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+import sys
+from typing import Any
+
+from absl import flags
+
+from lrn_tf import program
+from lrn_tf.errors import UserError
+from lrn_tf.quiet import start_tensorflow
+from lrn_tf.runs import Run, read
+from lrn_tf.settings import FREE_ON_RESUME, Settings
+
+# What a model says of itself, for programs; README.md says it for people.
+CARD = "lrn_tf.json"
+# renameat2(2), where there is one: swaps two names in one step.
+EXCHANGE, HERE = 2, -100
+
+
+def restore(run: Run):
+    """The network of a run, with the weights of its newest checkpoint.
+
+    Returns:
+        a `lrn_tf.served.Served`.
+
+    Raises:
+        UserError: there is no checkpoint that can be read.
+    """
+    start_tensorflow()
+    import keras
+
+    from lrn_tf.benchmarks import Problem
+    from lrn_tf.build import build
+    from lrn_tf.checkpoints import Checkpoints
+    from lrn_tf.served import Served
+
+    try:
+        settings, about = Settings(**run.settings), run.about["problem"]
+        problem = Problem(**{**about, "image_shape": tuple(about["image_shape"])})
+    except (TypeError, KeyError) as error:
+        raise UserError(f"{run.folder} was made by another version of lrn_tf ({error})") from error
+    keras.config.set_dtype_policy("mixed_bfloat16" if settings.dtype == "bfloat16" else "float32")
+    method = build(problem, settings)
+    checkpoints = Checkpoints(run.folder / "checkpoints", {"method": method.variables})
+    if not checkpoints.restore(clean=False):
+        raise UserError(f"{run.folder} holds no checkpoint; give the folder of a run that has one")
+    return Served(method, problem)
+
+
+def export(workdir: str, output: str) -> None:
+    """Writes a run's network as a SavedModel.
+
+    An output that holds a model already is replaced in one step: whoever kills this, or looks at it
+    meanwhile, finds the old model or the new one.
+
+    Raises:
+        UserError: there is no run, or the output cannot be written or holds something else.
+    """
+    check_output(output)
+    folder, run = pathlib.Path(output), read(workdir)
+    served = restore(run)
+    import tensorflow as tf
+
+    partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        tf.saved_model.save(served, str(partial), signatures=served.functions)
+        card = describe(run)
+        (partial / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+        (partial / "README.md").write_text(readme(card, served), encoding="utf-8")
+        _put(partial, folder)
+    except (OSError, tf.errors.OpError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise UserError(f"cannot export to {output} ({reason}); give another folder") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    print(f"{output}: a SavedModel; README.md in it says how to use it", file=sys.stderr)
+
+
+def check_output(output: str) -> None:
+    """Sees that a model may be written there. Raises UserError if not."""
+    folder = pathlib.Path(output)
+    if folder.exists() and not (folder / CARD).exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{output} exists and is no exported model; give another folder to export to")
+
+
+def _put(partial, folder):
+    """Gives a folder its final name; what had it before goes away."""
+    if not folder.exists():
+        os.rename(partial, folder)
+        return
+    swap = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if swap is None or swap(HERE, os.fsencode(partial), HERE, os.fsencode(folder), EXCHANGE):
+        raise UserError(
+            f"{folder} holds a model, and this system cannot replace it in one step; delete it first"
+        )
+
+
+def describe(run: Run) -> dict[str, Any]:
+    """What the card says: settings, data and results of the run."""
+    last = run.lines[-1]
+    config = json.loads((run.folder / "config.json").read_text(encoding="utf-8"))
+    results = ("epoch", "step", "test_accuracy", "test_accuracy_per_task", "mean_length", "unused_modules")
+    return {
+        "settings": run.settings,
+        "about": run.about,
+        "results": {name: last[name] for name in results},
+        "evaluated_on": "held-out training images" if run.settings["validation"] else "test images",
+        "versions": config["versions"],
+        "git_revision": config["git_revision"],
+    }
+
+
+def readme(card: dict[str, Any], served) -> str:
+    """The model card, in Markdown."""
+    problem, results, settings = card["about"]["problem"], card["results"], card["settings"]
+    accuracy = results["test_accuracy_per_task"]
+    defaults = dataclasses.asdict(Settings())
+    chosen = [name for name in settings if name not in FREE_ON_RESUME or name == "epochs"]
+    lines = [
+        f"# {problem['name']}, {settings['method']}",
+        "",
+        f"One network for {len(problem['tasks'])} tasks of {len(problem['classes'][0])} classes each,"
+        f" trained by lrn_tf for {results['epoch']} epochs ({results['step']:,} steps)."
+        f" {card['about']['parameters']:,} parameters.",
+        "",
+        f"**Accuracy {results['test_accuracy']:.2%}** on {card['about']['test_examples']:,} examples"
+        f" ({card['evaluated_on']}); trained on {card['about']['training_examples']:,}.",
+        "",
+        "| task | name | accuracy | classes |",
+        "|---|---|---|---|",
+        *(
+            f"| {k} | {task} | {accuracy[task]:.1%} | {', '.join(classes)} |"
+            for k, (task, classes) in enumerate(zip(problem["tasks"], problem["classes"], strict=True))
+        ),
+        "",
+        "## Use",
+        "",
+        "```python",
+        "import tensorflow as tf",
+        "",
+        'model = tf.saved_model.load("this folder")',
+        'answer = model.signatures["serving_default"](images=images, tasks=tasks)',
+        "```",
+        "",
+        f"Images are uint8 of any size with {problem['image_shape'][2]} channels, 0 to 255; they are"
+        f" resized to {problem['image_shape'][0]}x{problem['image_shape'][1]} and standardised inside.",
+        "",
+        "| signature | takes | returns |",
+        "|---|---|---|",
+        *(
+            f"| `{name}` | {_specs(inputs)} | {_specs(outputs)} |"
+            for name, (inputs, outputs) in served.interface.items()
+        ),
+        "",
+        "B is the number of examples; a path lists modules, and a number past the last one adds none.",
+        "",
+        "## Settings",
+        "",
+        "Those that differ from lrn_tf's defaults are in bold.",
+        "",
+        *(
+            f"- **{name} {settings[name]}**"
+            if settings[name] != defaults.get(name)
+            else f"- {name} {settings[name]}"
+            for name in chosen
+        ),
+        "",
+        f"Versions: {', '.join(f'{name} {v}' for name, v in card['versions'].items() if v)}.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _specs(tensors):
+    """Names, types and shapes of a signature's tensors."""
+    found = []
+    for name, tensor in tensors.items():
+        shape = ", ".join(["B", *(str(size or "any") for size in tensor.shape[1:])])
+        found.append(f"{name} {tensor.dtype.name} [{shape}]")
+    return ", ".join(found)
+
+
+def main(_: list[str]) -> None:
+    for name in ("workdir", "output"):
+        if not flags.FLAGS[name].value:
+            raise UserError(f"--{name} is missing; see --help")
+    export(flags.FLAGS.workdir, flags.FLAGS.output)
+
+
+if __name__ == "__main__":
+    # Not on import: lrn_tf.main, which exports too, has a --workdir of its own.
+    flags.DEFINE_string("workdir", "", "Folder of the run")
+    flags.DEFINE_string("output", "", "Folder of the model; a model that is there is replaced")
+    program.run(main)
