@@ -56,7 +56,7 @@ class Checkpoints:
             try:
                 status = self._checkpoint.read(str(path))
                 status.assert_existing_objects_matched()
-                status.expect_partial()  # an export reads the weights only, and that is no cause for a warning
+                status.expect_partial()  # no warning where only the weights are wanted
             # What TensorFlow raises depends on where the damage is.
             except (tf.errors.OpError, ValueError, AssertionError, IndexError) as error:
                 print(f"checkpoint {path} is damaged ({_first_line(error)})", file=sys.stderr)

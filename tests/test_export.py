@@ -72,8 +72,8 @@ for size in map(int, sys.argv[4:]):
         batch = tf.constant(given["images"][i : i + size]), tf.constant(given["tasks"][i : i + size])
         answer = model.signatures["serving_default"](images=batch[0], tasks=batch[1])
         answer = {name: value.numpy() for name, value in answer.items()}
-        plain = {name: value.astype(bytes) if value.dtype == object else value for name, value in answer.items()}
-        answers.append((size, plain))
+        text = {name: value.astype(bytes) for name, value in answer.items() if value.dtype == object}
+        answers.append((size, answer | text))
 sizes = sorted({size for size, _ in answers})
 np.savez(sys.argv[3], **{f"{name}_{size}": np.concatenate([a[name] for s, a in answers if s == size])
     for size in sizes for name in answers[0][1]})
