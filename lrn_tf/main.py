@@ -1,6 +1,7 @@
 """Trains a network: `python -m lrn_tf.main --benchmark=min_mtl --dup=10`."""
 
 import dataclasses
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -65,8 +66,11 @@ def prepare(settings: Settings) -> str:
     return device
 
 
-def train(settings: Settings) -> None:
+def train(settings: Settings) -> int:
     """Trains what the settings ask for.
+
+    Returns:
+        the exit code: 0, also after a SIGTERM that was heeded, or 130 after Ctrl-C.
 
     Raises:
         UserError: with one line for the user.
@@ -84,14 +88,17 @@ def train(settings: Settings) -> None:
     benchmark = benchmarks.load(settings)
     describe(benchmark, settings)
     print(f"device: {device}", file=sys.stderr)
-    Trainer(build(benchmark.problem, settings), benchmark, settings, workdir).run()
+    stopped = Trainer(build(benchmark.problem, settings), benchmark, settings, workdir).run()
+    if stopped:
+        print("stopped and saved; the same command continues", file=sys.stderr)
+        return 0 if stopped == signal.SIGTERM else 130
     if settings.export_dir:
         export(settings.workdir, settings.export_dir)
+    return 0
 
 
 def main(_: list[str]) -> int:
-    train(settings_from_flags())
-    return 0
+    return train(settings_from_flags())
 
 
 def run(main: Callable[[list[str]], int | None]) -> None:

@@ -15,6 +15,7 @@ from lrn_tf.errors import UserError
 from lrn_tf.evaluation import Evaluation, Evaluator
 from lrn_tf.method import Method
 from lrn_tf.settings import Settings
+from lrn_tf.stop import Stop
 from lrn_tf.summaries import Summaries
 from lrn_tf.workdir import Workdir
 
@@ -49,15 +50,6 @@ class Trainer:
         if settings.max_steps:
             self.last_step = min(self.last_step, settings.max_steps)
 
-        # Nothing that is refused leaves a folder.
-        workdir.create(
-            {
-                "problem": dataclasses.asdict(benchmark.problem),
-                "training_examples": len(benchmark.train),
-                "test_examples": len(benchmark.test),
-                "parameters": sum(w.shape.num_elements() for w in method.weights),
-            }
-        )
         self._step = tf.Variable(0, dtype=tf.int64, trainable=False)
         # The first step whose losses or gradients were not finite; -1 while all were.
         self._broken = tf.Variable(-1, dtype=tf.int64, trainable=False)
@@ -67,22 +59,38 @@ class Trainer:
         self._checkpoints = Checkpoints(
             workdir.checkpoints, {"method": method.variables, "step": self._step, "sums": self._sums}
         )
-        self._summaries = Summaries(workdir.path)
         self._profiling = False
 
-    def run(self) -> None:
-        """Trains to the last epoch or step.
+    def run(self) -> int | None:
+        """Trains to the last epoch or step, or until it is asked to stop.
+
+        Returns:
+            the signal that asked, after which the step was finished and saved; None if it is through.
 
         Raises:
-            UserError: a loss became infinite or NaN, or a checkpoint cannot be written or read.
+            UserError: a loss became infinite or NaN, a checkpoint cannot be written or read, or
+                another run is using the workdir.
         """
-        step = self._start()
-        self._bar = tqdm.tqdm(
-            total=self.last_step, initial=step, unit="step", file=sys.stderr, smoothing=0.05
-        )
-        with self._bar:
-            while step < self.last_step:
-                step = self._train_epoch(step)
+        with self.workdir.lock():
+            self.workdir.create(self._about())
+            self._summaries = Summaries(self.workdir.path)
+            step = self._start()
+            self._bar = tqdm.tqdm(
+                total=self.last_step, initial=step, unit="step", file=sys.stderr, smoothing=0.05
+            )
+            with Stop() as self._stop, self._bar:
+                while step < self.last_step and not self._stop.signal:
+                    step = self._train_epoch(step)
+        return self._stop.signal if step < self.last_step else None
+
+    def _about(self):
+        """What config.json says besides the settings."""
+        return {
+            "problem": dataclasses.asdict(self.benchmark.problem),
+            "training_examples": len(self.benchmark.train),
+            "test_examples": len(self.benchmark.test),
+            "parameters": sum(w.shape.num_elements() for w in self.method.weights),
+        }
 
     def _start(self):
         if self._checkpoints.restore():
@@ -102,7 +110,10 @@ class Trainer:
         return 0
 
     def _train_epoch(self, step):
-        """Trains from a step to the end of its epoch, evaluates and saves; returns the next step."""
+        """Trains from a step to the end of its epoch, evaluates and saves; returns the next step.
+
+        When it is asked to stop, it saves after the step and returns earlier.
+        """
         epoch, done = divmod(step, self.steps_per_epoch)
         learning_rate = self.settings.rate(epoch)
         batches = shuffled_rows(self._examples.size, self.settings.batch_size, self.settings.seed, epoch)
@@ -127,9 +138,11 @@ class Trainer:
             if step % LOOK_EVERY == 0 or step == end:
                 seen = self._look(step, i + 1, seen, learning_rate)
             every = self.settings.checkpoint_every
-            if every and step % every == 0 and step != end:
+            if step != end and (self._stop.signal or (every and step % every == 0)):
                 self._check_weights(step)
                 self._checkpoints.save(step)
+                if self._stop.signal:
+                    return step
 
         self._finish_epoch(
             epoch, step, batches.shape[0], learning_rate, times, time.perf_counter() - started

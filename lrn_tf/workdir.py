@@ -1,6 +1,8 @@
 """The folder of a run: what was asked (config.json) and what came out (metrics.jsonl)."""
 
+import contextlib
 import dataclasses
+import fcntl
 import importlib.metadata
 import json
 import os
@@ -59,6 +61,32 @@ class Workdir:
                 f" another --workdir"
             )
 
+    @contextlib.contextmanager
+    def lock(self):
+        """Makes the folder, and keeps other runs out of it until the context ends or the process dies.
+
+        Raises:
+            UserError: another run is using the folder, or it cannot be made.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.path, os.O_RDONLY)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UserError(
+                    f"--workdir={self.path} is in use by another run; wait for its end or give another"
+                    f" --workdir"
+                ) from error
+            except OSError:
+                pass  # a file system without locks
+            yield
+        finally:
+            os.close(handle)
+
     def create(self, about: dict[str, Any]) -> None:
         """Makes the folder and writes config.json.
 
@@ -78,9 +106,12 @@ class Workdir:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             _replace(self._config, json.dumps(config, indent=2) + "\n")
         except OSError as error:
-            raise UserError(
-                f"--workdir={self.path} cannot be written ({error.strerror}); give a folder that can"
-            ) from error
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error):
+        return UserError(
+            f"--workdir={self.path} cannot be written ({error.strerror}); give a folder that can"
+        )
 
     def append_metrics(self, line: dict[str, Any]) -> None:
         """Adds one line to metrics.jsonl.

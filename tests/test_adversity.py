@@ -125,7 +125,7 @@ def test_a_workdir_below_a_file(folder):
     assert re.fullmatch(
         r"lrn_tf: --workdir=file/run cannot be written \(.+\); give a folder that can", last
     )
-    assert [line.partition(":")[0] for line in sizes] == ["digits_mtl", "pool paper", "memory", "device"]
+    assert [line.partition(":")[0] for line in sizes] == ["digits_mtl", "lrn", "memory", "device"]
     assert (folder / "file").read_text() == "kept" and len(list(folder.iterdir())) == 1
 
 

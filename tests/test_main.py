@@ -1,6 +1,6 @@
 """Real runs of `python -m lrn_tf.main`: what they leave, and that a kill changes nothing of it.
 
-Five runs share the fixture `runs`, two at a time, as each spends a quarter of a minute on compilation.
+Six runs share the fixture `runs`, two at a time, as each spends a quarter of a minute on compilation.
 """
 
 import concurrent.futures
@@ -58,20 +58,37 @@ def whole(folder):
     (folder.parent / "shown").write_text(finish(folder, *COMMAND))
 
 
-def killed(folder):
-    """Killed at a random step after the first checkpoint, and continued by the same command."""
-    target = random.SystemRandom().randint(21, 2 * STEPS - 8)
-    process = start(folder, *COMMAND)
+def send(folder, number, arguments, first, last):
+    """Starts a run and sends it a signal at a random step; returns its exit code."""
+    target = random.SystemRandom().randint(first, last)
+    process = start(folder, *arguments)
     at = 0
     while at < target and process.poll() is None:
         time.sleep(0.01)
         at = max([0, *(int(n) for n in re.findall(rf" (\d+)/{2 * STEPS} \[", stderr(folder)))])
-    process.send_signal(signal.SIGKILL)
+    process.send_signal(number)
     process.communicate()
     saved = checkpoint_steps(folder)
-    print(f"killed at step {at} (or a few later) of {2 * STEPS}; wanted {target}; {saved} saved")
-    assert process.returncode == -signal.SIGKILL, stderr(folder)[-2000:]
+    print(f"signal {number} at step {at} (or a few later) of {2 * STEPS}; wanted {target}; {saved} saved")
+    return process.returncode
+
+
+def killed(folder):
+    """Killed at a random step after the first checkpoint, and continued by the same command."""
+    assert send(folder, signal.SIGKILL, COMMAND, 21, 2 * STEPS - 8) == -signal.SIGKILL, stderr(folder)
     finish(folder, *COMMAND)
+
+
+def preempted(folder):
+    """Told to stop, as by a cluster, then stopped from the keyboard, and continued."""
+    # No checkpoints but those of epochs and of being stopped.
+    assert send(folder, signal.SIGTERM, SMALL, 3, STEPS - 12) == 0, stderr(folder)
+    (first,) = checkpoint_steps(folder)
+    assert first < STEPS and not (folder / "metrics.jsonl").exists()
+    assert send(folder, signal.SIGINT, SMALL, STEPS + 3, 2 * STEPS - 12) == 130, stderr(folder)
+    assert checkpoint_steps(folder)[-1] % STEPS
+    assert stderr(folder).count("stopped and saved; the same command continues\n") == 2
+    finish(folder, *SMALL)
 
 
 def cut(folder):
@@ -97,7 +114,7 @@ def runs(tmp_path_factory):
     parent = tmp_path_factory.mktemp("runs")
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         started = {}
-        for job in (killed, whole, cut, diverged, bfloat16):
+        for job in (killed, whole, cut, preempted, diverged, bfloat16):
             started[job] = pool.submit(job, parent / job.__name__)
 
         def folder_of(job):
@@ -115,7 +132,7 @@ def tensors(folder, step=None):
     return {name: reader.get_tensor(name) for name in names}
 
 
-@pytest.mark.parametrize("job", [killed, cut])
+@pytest.mark.parametrize("job", [killed, cut, preempted])
 def test_a_run_that_was_stopped_and_continued_is_like_one_that_was_not(runs, job):
     expected, folder = runs(whole), runs(job)
     assert without_timings(folder) == without_timings(expected)
@@ -174,7 +191,7 @@ def test_what_the_user_sees(runs):
     said = re.split(r"[\r\n]+", stderr(folder))
     beginnings = [
         "digits_mtl: 10 tasks",
-        "pool paper: 12 modules",
+        "lrn: ",
         "memory: about",
         "device: ",
         "starting: 112",

@@ -111,7 +111,8 @@ def test_scaling_measures_each_method_with_each_number_of_tasks(tmp_path):
 
 def test_table_1_trains_every_run_once_and_tells_what_came_out(tmp_path):
     def table(*arguments):
-        done = run("table1.py", "--benchmarks=digits_mtl", "--seeds=2", f"--output={tmp_path}", *arguments)
+        lists = ("--benchmarks=digits_mtl", "--methods=task_head,shared", "--seeds=2")
+        done = run("table1.py", *lists, f"--output={tmp_path}", *arguments)
         assert done.returncode == 0, done.stderr[-2000:]
         return done
 
@@ -122,18 +123,18 @@ def test_table_1_trains_every_run_once_and_tells_what_came_out(tmp_path):
     assert "4 runs, 0 finished before" in first.stderr
     before = stamps()
     assert sorted(path.parent.name for path in before) == [
-        f"{method}_seed_{seed}" for method in ("lrn", "routing") for seed in (0, 1)
+        f"{method}_seed_{seed}" for method in ("shared", "task_head") for seed in (0, 1)
     ]
-    shutil.rmtree(tmp_path / "digits_mtl" / "routing_seed_1")
+    shutil.rmtree(tmp_path / "digits_mtl" / "shared_seed_1")
     again = table("--epochs=1")
     assert "4 runs, 3 finished before" in again.stderr
-    assert {path: time for path, time in stamps().items() if "routing_seed_1" not in str(path)} == {
-        path: time for path, time in before.items() if "routing_seed_1" not in str(path)
+    assert {path: time for path, time in stamps().items() if "shared_seed_1" not in str(path)} == {
+        path: time for path, time in before.items() if "shared_seed_1" not in str(path)
     }
     assert "1 runs" not in table("--epochs=1", "--plot_only").stderr
 
     rows = list(csv.DictReader((tmp_path / "table1.csv").open()))
-    assert [row["method"] for row in rows] == ["routing", "lrn"]
+    assert [row["method"] for row in rows] == ["task_head", "shared"]
     for row in rows:
         accuracies = [
             json.loads((tmp_path / f"digits_mtl/{row['method']}_seed_{seed}/metrics.jsonl").read_text())
@@ -144,8 +145,19 @@ def test_table_1_trains_every_run_once_and_tells_what_came_out(tmp_path):
         assert float(row["deviation"]) == pytest.approx(np.std(accuracies, ddof=1), abs=0.006)
         assert (row["seeds"], row["epochs"]) == ("2", "1")
     lines = (tmp_path / "table1.md").read_text().splitlines()
-    assert lines[2].startswith("| digits_mtl | routing | 2 | 1 | ")
+    assert lines[2].startswith("| digits_mtl | task_head | 2 | 1 | ")
     assert (tmp_path / "digits_mtl.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been(tmp_path):
+    few = ("--method=task_head", "--epochs=4", "--checkpoint_every=20")
+    done = run("soak.py", "--kills=4", f"--output={tmp_path}/soak", *few)
+    print(done.stdout)
+    assert done.returncode == 0, done.stderr[-2000:] + done.stdout
+    assert len(re.findall(r"^killed after", done.stdout, re.MULTILINE)) == 4
+    assert re.search(
+        r"^4 kills: (\d+) of \1 tensors the same .* metrics the same$", done.stdout, re.MULTILINE
+    )
 
 
 def test_a_run_that_fails_is_named_and_does_not_stop_the_others(tmp_path):
@@ -163,8 +175,13 @@ def test_a_run_that_fails_is_named_and_does_not_stop_the_others(tmp_path):
 @pytest.mark.parametrize(
     "tool, argument, said",
     [
-        ("table1.py", "--method=lrn", "--method=lrn is for one run; use --benchmarks, --all and --output"),
+        (
+            "table1.py",
+            "--method=lrn",
+            "--method=lrn is for one run; use --benchmarks, --methods and --output",
+        ),
         ("table1.py", "--benchmarks=mnist", "--benchmark=mnist is unknown; choose one of: digits_mtl, "),
+        ("table1.py", "--methods=lrm", "--method=lrm is unknown; choose one of: lrn, random_route, "),
         ("scaling.py", "--counts=2,x", "--counts=2,x must be numbers of tasks such as 2,5,10,20"),
     ],
 )

@@ -7,6 +7,7 @@ import os
 import pathlib
 import resource
 import subprocess
+import sys
 
 import pytest
 
@@ -16,7 +17,7 @@ from lrn_tf.settings import Settings, resolve
 from lrn_tf.workdir import Workdir
 
 # What a run may be continued with although it differs.
-FREE = {"data_dir", "workdir", "epochs", "max_steps", "resume", "checkpoint_every", "profile"}
+FREE = {"data_dir", "workdir", "export_dir", "epochs", "max_steps", "resume", "checkpoint_every", "profile"}
 REPOSITORY = pathlib.Path(workdir_module.__file__).resolve().parents[1]
 
 
@@ -248,3 +249,36 @@ def test_a_file_is_replaced_whole_or_not_at_all(running, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         running.rewind_metrics(7, steps_per_epoch=7)
     assert running.metrics.read_bytes() == before
+
+
+def test_a_folder_in_use_is_refused(folder):
+    with make(folder).lock():
+        with pytest.raises(UserError, match="is in use by another run; wait for its end or give another"):
+            with make(folder).lock():
+                pytest.fail("two have the lock")
+    with make(folder).lock():
+        assert not list(folder.iterdir())
+
+
+HOLDER = """
+import sys, time
+from lrn_tf.settings import resolve
+from lrn_tf.workdir import Workdir
+with Workdir(resolve({"workdir": sys.argv[1]})).lock():
+    print("locked", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_lock_dies_with_its_owner(folder):
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(folder)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "locked\n"
+    with pytest.raises(UserError, match="is in use by another run"):
+        with make(folder).lock():
+            pytest.fail("two have the lock")
+    process.kill()
+    process.communicate()
+    with make(folder).lock():
+        pass

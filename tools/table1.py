@@ -21,7 +21,8 @@ from lrn_tf.errors import UserError
 from lrn_tf.settings import LRNS, SGD_METHODS, Settings, resolve
 
 OUTPUT = flags.DEFINE_string("output", "table1", "Folder of the runs and of what is written")
-ALL = flags.DEFINE_bool("all", False, "Every method, not only routing and lrn")
+METHODS = flags.DEFINE_list("methods", ["routing", "lrn"], "Which methods")
+ALL = flags.DEFINE_bool("all", False, "Every method, whatever --methods says")
 BENCHMARKS = flags.DEFINE_list("benchmarks", ["mnist_mtl", "cifar_mtl", "min_mtl"], "Which benchmarks")
 SEEDS = flags.DEFINE_integer("seeds", 3, "Seeds of each method, from --seed on", lower_bound=1)
 PARALLEL = flags.DEFINE_integer("parallel", 1, "Runs at a time", lower_bound=1)
@@ -61,8 +62,10 @@ def plan() -> list[Settings]:
     given = lrn_main.given()
     for name in ("benchmark", "method", "workdir"):
         if name in given:
-            raise UserError(f"--{name}={given[name]} is for one run; use --benchmarks, --all and --output")
-    methods = (*LRNS, *SGD_METHODS) if ALL.value else ("routing", "lrn")
+            raise UserError(
+                f"--{name}={given[name]} is for one run; use --benchmarks, --methods and --output"
+            )
+    methods = (*LRNS, *SGD_METHODS) if ALL.value else METHODS.value
     first = given.get("seed", Settings.seed)
     wanted = []
     for benchmark in BENCHMARKS.value:

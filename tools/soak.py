@@ -1,0 +1,101 @@
+"""Kills a run again and again, and compares how it ends with one that was left alone.
+
+    python tools/soak.py --kills=30
+
+Takes the flags of `lrn_tf.main` besides. Trains once undisturbed, then once more while it is killed
+(SIGKILL) at random moments and started again, in folders under --output. Prints each kill and exits with 0
+if weights, optimizer and metrics are the same to the last bit, with 1 if not.
+"""
+
+import dataclasses
+import json
+import pathlib
+import random
+import shutil
+import subprocess
+import sys
+import time
+
+import numpy as np
+from absl import flags
+
+from lrn_tf import main as lrn_main
+from lrn_tf.errors import UserError
+from lrn_tf.settings import Settings, resolve
+
+KILLS = flags.DEFINE_integer("kills", 30, "How often the run is killed", lower_bound=1)
+OUTPUT = flags.DEFINE_string("output", "soak", "Folder of both runs; what is in it is deleted")
+# What differs between two runs of the same settings.
+TIMINGS = ("examples_per_second", "step_ms_median", "seconds")
+
+
+def start(settings: Settings, log) -> subprocess.Popen:
+    given = [f"--{name}={value}" for name, value in dataclasses.asdict(settings).items()]
+    return subprocess.Popen([sys.executable, "-m", "lrn_tf.main", *given], stdout=log, stderr=log)
+
+
+def state(folder: pathlib.Path) -> dict[str, np.ndarray]:
+    """All tensors of the newest checkpoint."""
+    import tensorflow as tf
+
+    newest = max((folder / "checkpoints").glob("step-*.index"), key=lambda p: int(p.stem[len("step-") :]))
+    reader = tf.train.load_checkpoint(str(newest.with_suffix("")))
+    names = [name for name in reader.get_variable_to_shape_map() if not name.startswith("_CHECK")]
+    return {"which": newest.stem, **{name: reader.get_tensor(name) for name in names}}
+
+
+def metrics(folder: pathlib.Path) -> list[dict]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{name: v for name, v in line.items() if name not in TIMINGS} for line in lines]
+
+
+def kill_once(settings: Settings, wait: float, log) -> bool:
+    """Starts the run and kills it after so many seconds; False if it finished before."""
+    folder = pathlib.Path(settings.workdir)
+    process = start(settings, log)
+    try:
+        finished = process.wait(wait) == 0
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        finished = False
+    saved = sorted(int(p.stem[len("step-") :]) for p in folder.glob("checkpoints/step-*.index"))
+    print(
+        f"{'finished' if finished else 'killed'} after at most {wait:.1f} s; checkpoints {saved}",
+        flush=True,
+    )
+    if finished:  # anew, so that every kill hits a run
+        shutil.rmtree(folder)
+    return not finished
+
+
+def main(_) -> int:
+    output = pathlib.Path(OUTPUT.value)
+    if output.exists() and not (output / "whole").exists() and any(output.iterdir()):
+        raise UserError(f"--output={output} holds other things; give another folder")
+    shutil.rmtree(output, ignore_errors=True)
+    output.mkdir(parents=True)
+    whole, killed = (resolve({**lrn_main.given(), "workdir": str(output / n)}) for n in ("whole", "killed"))
+    with (output / "log.txt").open("w") as log:
+        began = time.perf_counter()
+        if start(whole, log).wait():
+            raise UserError(f"the run fails undisturbed; see {output / 'log.txt'}")
+        lasted = time.perf_counter() - began
+        print(f"undisturbed: {lasted:.0f} s", flush=True)
+        kills = 0
+        while kills < KILLS.value:
+            kills += kill_once(killed, random.uniform(0, 1.2 * lasted), log)
+        if start(killed, log).wait():
+            raise UserError(f"the run fails after {kills} kills; see {output / 'log.txt'}")
+    ours, theirs = state(output / "killed"), state(output / "whole")
+    different = [name for name in theirs if not np.array_equal(ours.get(name), theirs[name])]
+    same_metrics = metrics(output / "killed") == metrics(output / "whole")
+    print(
+        f"{kills} kills: {len(theirs) - len(different)} of {len(theirs)} tensors the same to the last bit,"
+        f" metrics {'the same' if same_metrics else 'DIFFERENT'}"
+    )
+    return 0 if not different and same_metrics else 1
+
+
+if __name__ == "__main__":
+    lrn_main.run(main)
