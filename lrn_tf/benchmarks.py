@@ -8,6 +8,7 @@ import numpy as np
 
 from lrn_tf import data_sets
 from lrn_tf import images as preprocessing
+from lrn_tf.errors import UserError
 
 DIGIT_TASKS = tuple(f"digit {digit}" for digit in range(10))
 DIGIT_CLASSES = tuple((f"other than {digit}", f"{digit}") for digit in range(10))
@@ -134,7 +135,7 @@ def load(settings) -> Benchmark:
 
     Args:
         settings: a `Settings`, of which benchmark, seed, image_size, examples_per, data_dir and
-            validation count.
+            examples and validation count.
 
     Raises:
         UserError: data are missing and cannot be downloaded, unreadable or too few.
@@ -144,6 +145,8 @@ def load(settings) -> Benchmark:
     if settings.validation:
         rng = np.random.default_rng((settings.seed, 1))
         train, test = _hold_out(train, drawn.strata, settings.validation, rng)
+    if settings.examples:
+        train = _some(train, settings.examples, np.random.default_rng((settings.seed, 2)))
     return Benchmark(
         name=settings.benchmark,
         tasks=drawn.tasks,
@@ -151,6 +154,15 @@ def load(settings) -> Benchmark:
         train=_packed(train, settings.image_size),
         test=_packed(test, settings.image_size),
     )
+
+
+def _some(examples, count, rng):
+    """So many of the examples."""
+    if count > len(examples):
+        raise UserError(f"--examples={count} is more than there are, {len(examples)}; choose fewer")
+    rows = np.sort(rng.choice(len(examples), count, replace=False))
+    columns = (column[rows] for column in (examples.image, examples.task, examples.label))
+    return Examples(*columns, examples.images)
 
 
 class _Drawn(typing.NamedTuple):

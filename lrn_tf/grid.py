@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from lrn_tf.errors import UserError
+from lrn_tf.runs import Run, read
 from lrn_tf.settings import Settings
 from lrn_tf.workdir import Workdir
 
@@ -32,6 +33,17 @@ def train_all(wanted: Sequence[Settings], parallel: int = 1) -> None:
         failed = [name for name in pool.map(_train, left) if name]
     if failed:
         raise UserError(f"{len(failed)} of {len(wanted)} runs failed; see {', '.join(failed)}")
+
+
+def read_all(wanted: Sequence[Settings]) -> dict[Settings, Run]:
+    """What there is of the runs so far; names on stderr those that have not finished an epoch."""
+    found = {}
+    for settings in wanted:
+        try:
+            found[settings] = read(settings.workdir)
+        except UserError as error:
+            print(f"left out: {error}", file=sys.stderr)
+    return found
 
 
 def is_finished(settings: Settings) -> bool:

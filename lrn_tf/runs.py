@@ -120,3 +120,33 @@ def _label(run, differing):
         else:
             words.append(value if isinstance(value, str) and name != "dtype" else f"{name}_{value}")
     return "_".join(words) or str(run.settings.get("benchmark", run.folder.name))
+
+
+def table(groups: Sequence[Group]) -> str:
+    """A Markdown table; a spread is the standard deviation over seeds."""
+    rows = [("runs", "seeds", "epochs", "test accuracy, %", "best epoch, %", "unused", "length", "ms/step")]
+    for group in groups:
+        accuracy = 100 * group.column("test_accuracy")
+        rows.append(
+            (
+                group.label,
+                str(len(group.runs)),
+                str(group.epochs),
+                _spread(accuracy[:, -1], 1),
+                _spread(accuracy.max(axis=1), 1),
+                _spread(group.column("unused_modules")[:, -1], 1),
+                _spread(group.column("mean_length")[:, -1], 2),
+                f"{group.column('step_ms_median').mean():.0f}",
+            )
+        )
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    rows.insert(1, tuple("-" * width for width in widths))
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+        for row in rows
+    )
+
+
+def _spread(values, digits):
+    mean = f"{values.mean():.{digits}f}"
+    return f"{mean} ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else mean

@@ -120,6 +120,9 @@ class Settings:
         " (Rosenbaum et al. 2017; what remains of 600 after 50 for the test)",
         choices=("task", "label"),
     )
+    examples: int = setting(
+        0, "Train on so many of the training examples only, drawn at random; 0 takes all" + OURS, low=0
+    )
     validation: float = setting(
         0.0,
         "Evaluate on this fraction of the training images, held out from training, instead of on"

@@ -115,6 +115,22 @@ def test_the_seed_decides_what_is_held_out(monkeypatch):
     assert contents(load("digits_mtl", validation=0.1, seed=1)) != first
 
 
+def test_some_examples_only(loaded):
+    whole, some = loaded("digits_mtl"), load("digits_mtl", examples=500)
+    assert len(some.train) == 500 and len(some.test) == len(whole.test)
+    assert len(some.train.images) <= 500
+
+    def keys(examples):
+        images = [image.tobytes() for image in examples.images[examples.image]]
+        return set(zip(images, examples.task.tolist(), examples.label.tolist(), strict=True))
+
+    assert keys(some.train) < keys(whole.train)
+    assert contents(load("digits_mtl", examples=500)) == contents(some)
+    assert contents(load("digits_mtl", examples=500, seed=1)) != contents(some)
+    with pytest.raises(UserError, match="--examples=99999 is more than there are, 14380; choose fewer"):
+        load("digits_mtl", examples=99999)
+
+
 @pytest.mark.parametrize("name", REAL)
 def test_validation_holds_out_training_images(loaded, name):
     whole, split = loaded(name).train, loaded(name, validation=0.1)

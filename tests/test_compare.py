@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from lrn_tf import curves, runs
-from lrn_tf.compare import table
 from lrn_tf.errors import UserError
 
 SETTINGS = {"benchmark": "cifar_mtl", "dup": 5, "depth": 4, "bonus": 3.0, "seed": 0, "epochs": 3}
@@ -79,7 +78,7 @@ def test_labels_say_what_differs_and_no_more(make, others, labels):
 
 def test_the_table(make):
     folders = [make(str(seed), [0.5, 0.1 * seed], seed=seed) for seed in (1, 2, 4)]
-    rows = table(runs.group([runs.read(folder) for folder in folders])).splitlines()
+    rows = runs.table(runs.group([runs.read(folder) for folder in folders])).splitlines()
     assert len({len(row) for row in rows}) == 1
     cells = [cell.strip() for cell in rows[2].strip("|").split("|")]
     last = np.array([10, 20, 40])
@@ -92,7 +91,7 @@ def test_the_table(make):
     ]
     assert cells[5:] == ["3.0 ± 0.0", "3.50 ± 0.00", "20"]
     (alone,) = runs.group([runs.read(folders[0])])
-    assert "±" not in table([alone])
+    assert "±" not in runs.table([alone])
 
 
 def test_curves_are_drawn_and_every_epoch_is_written(make, tmp_path):

@@ -20,6 +20,7 @@ from lrn_tf.settings import resolve
 
 pytestmark = pytest.mark.slow
 
+DATA = pathlib.Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 TOOLS = pathlib.Path(__file__).parents[1] / "tools"
 TINY = ("--dup=2", "--depth=3", "--d_model=16")
 
@@ -149,6 +150,24 @@ def test_table_1_trains_every_run_once_and_tells_what_came_out(tmp_path):
     assert (tmp_path / "digits_mtl.png").read_bytes()[:4] == b"\x89PNG"
 
 
+@pytest.mark.skipif(not (DATA / "mnist").is_dir(), reason=f"no mnist in {DATA}")
+def test_figure_5_is_with_and_without_the_bonus(tmp_path):
+    few = ("--examples=256", "--image_size=8", "--epochs=1", "--seeds=1", "--d_model=16")
+    command = [sys.executable, str(TOOLS / "figures.py"), "--figure=5", f"--output={tmp_path}", *few]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
+    labels = ["dup_5_depth_4", "dup_5_depth_4_no_bonus"]
+    rows = list(csv.DictReader((tmp_path / "figure_5.csv").open()))
+    assert [(row["label"], row["seed"], row["epoch"], row["step"]) for row in rows] == [
+        (label, "0", "1", "2") for label in labels
+    ]
+    for label, bonus in zip(labels, (resolve({}).bonus, 0), strict=True):
+        config = json.loads((tmp_path / "mnist_mtl" / f"{label}_seed_0" / "config.json").read_text())
+        assert config["settings"]["bonus"] == bonus
+        assert config["about"]["training_examples"] == 256
+    assert (tmp_path / "figure_5.png").read_bytes()[:4] == b"\x89PNG"
+
+
 def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been(tmp_path):
     few = ("--method=task_head", "--epochs=4", "--checkpoint_every=20")
     done = run("soak.py", "--kills=4", f"--output={tmp_path}/soak", *few)
@@ -182,6 +201,7 @@ def test_a_run_that_fails_is_named_and_does_not_stop_the_others(tmp_path):
         ),
         ("table1.py", "--benchmarks=mnist", "--benchmark=mnist is unknown; choose one of: digits_mtl, "),
         ("table1.py", "--methods=lrm", "--method=lrm is unknown; choose one of: lrn, random_route, "),
+        ("figures.py", "--figure=5", "--dup=2 is set or varied by --figure=5; leave it out"),
         ("scaling.py", "--counts=2,x", "--counts=2,x must be numbers of tasks such as 2,5,10,20"),
     ],
 )

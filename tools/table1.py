@@ -10,7 +10,6 @@ table1.csv, and for each benchmark its curves over epochs and over the time spen
 
 import csv
 import pathlib
-import sys
 
 import numpy as np
 from absl import flags
@@ -77,15 +76,10 @@ def plan() -> list[Settings]:
     return wanted
 
 
-def read(wanted: list[Settings]) -> dict[str, list[runs.Group]]:
-    """What there is of the runs: for each benchmark a group for each method."""
+def group(found: dict[Settings, runs.Run]) -> dict[str, list[runs.Group]]:
+    """For each benchmark a group for each method."""
     groups: dict[str, dict[str, list[runs.Run]]] = {}
-    for settings in wanted:
-        try:
-            run = runs.read(settings.workdir)
-        except UserError as error:
-            print(f"left out: {error}", file=sys.stderr)
-            continue
+    for settings, run in found.items():
         groups.setdefault(settings.benchmark, {}).setdefault(settings.method, []).append(run)
     return {b: [runs.Group(m, of) for m, of in methods.items()] for b, methods in groups.items()}
 
@@ -142,7 +136,7 @@ def main(_):
         if not PLOT_ONLY.value:
             grid.train_all(wanted, PARALLEL.value)
     finally:
-        tables = read(wanted)
+        tables = group(grid.read_all(wanted))
         if tables:
             write(tables, pathlib.Path(OUTPUT.value))
 

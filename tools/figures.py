@@ -1,0 +1,72 @@
+"""The paper's Figures 2 to 7, measured: accuracy and unused modules against epochs.
+
+    python tools/figures.py --figure=6 --epochs=20 --image_size=32
+
+Figures 2 to 4 (MNIST-MTL, MIN-MTL, CIFAR-MTL) vary the copies of each kind of module and the depth, 5 to 7
+(the same benchmarks) are with the bonus and without it at the smallest of these settings. Takes the flags
+of `lrn_tf.main` besides; they hold for all runs, which lie under --output. The same command continues after
+a kill, skips what has finished, and runs longer where --epochs has grown. Writes figure_N.png and .csv.
+"""
+
+import pathlib
+
+from absl import flags
+
+from lrn_tf import curves, grid, runs
+from lrn_tf import main as lrn_main
+from lrn_tf.errors import UserError
+from lrn_tf.settings import Settings, resolve
+
+FIGURE = flags.DEFINE_enum("figure", None, list("234567"), "Which figure of the paper")
+OUTPUT = flags.DEFINE_string("output", "figures", "Folder of the runs and of what is written")
+SEEDS = flags.DEFINE_integer("seeds", 3, "Seeds of each setting, from --seed on", lower_bound=1)
+PARALLEL = flags.DEFINE_integer("parallel", 1, "Runs at a time", lower_bound=1)
+PLOT_ONLY = flags.DEFINE_bool("plot_only", False, "Train nothing; draw the runs so far")
+
+BENCHMARKS = dict(zip("234567", ("mnist_mtl", "min_mtl", "cifar_mtl") * 2, strict=True))
+SIZES = {f"dup_{dup}_depth_{depth}": dict(dup=dup, depth=depth) for dup in (5, 10) for depth in (4, 6)}
+SMALLEST = SIZES["dup_5_depth_4"]
+BONUSES = {"dup_5_depth_4": SMALLEST, "dup_5_depth_4_no_bonus": dict(**SMALLEST, bonus=0.0)}
+
+
+def plan(figure: str) -> dict[str, list[Settings]]:
+    """The settings of a figure's runs, by label."""
+    given = lrn_main.given()
+    for name in ("benchmark", "dup", "depth", "workdir", *(["bonus"] if figure in "567" else [])):
+        if name in given:
+            raise UserError(f"--{name}={given[name]} is set or varied by --figure={figure}; leave it out")
+    first = given.get("seed", Settings.seed)
+    wanted = {}
+    for label, values in (SIZES if figure in "234" else BONUSES).items():
+        for seed in range(first, first + SEEDS.value):
+            folder = pathlib.Path(OUTPUT.value) / BENCHMARKS[figure] / f"{label}_seed_{seed}"
+            one = dict(benchmark=BENCHMARKS[figure], seed=seed, workdir=str(folder))
+            wanted.setdefault(label, []).append(resolve({**given, **values, **one}))
+    return wanted
+
+
+def main(_):
+    figure = FIGURE.value
+    if not figure:
+        raise UserError("--figure is missing; choose one of: 2 to 7")
+    wanted = plan(figure)
+    everything = [settings for of in wanted.values() for settings in of]
+    try:
+        if not PLOT_ONLY.value:
+            grid.train_all(everything, PARALLEL.value)
+    finally:
+        found = grid.read_all(everything)
+        groups = [
+            runs.Group(label, [found[settings] for settings in of if settings in found])
+            for label, of in wanted.items()
+        ]
+        groups = [group for group in groups if group.runs]
+        if groups:
+            path = pathlib.Path(OUTPUT.value) / f"figure_{figure}"
+            curves.write(groups, path.with_suffix(".csv"))
+            curves.draw(groups, path.with_suffix(".png"), f"Figure {figure}: {BENCHMARKS[figure]}")
+            print(runs.table(groups))
+
+
+if __name__ == "__main__":
+    lrn_main.run(main)
