@@ -31,17 +31,18 @@ def restore(run: Run):
     """The network of a run, with the weights of its newest checkpoint.
 
     Returns:
-        a `lrn_tf.served.Served`.
+        a `lrn_tf.served.Served`, and the step of the checkpoint.
 
     Raises:
         UserError: there is no checkpoint that can be read.
     """
     start_tensorflow()
-    import keras
+    import tensorflow as tf
 
     from lrn_tf.benchmarks import Problem
     from lrn_tf.build import build
     from lrn_tf.checkpoints import Checkpoints
+    from lrn_tf.precision import layers_compute_in
     from lrn_tf.served import Served
 
     try:
@@ -49,12 +50,12 @@ def restore(run: Run):
         problem = Problem(**{**about, "image_shape": tuple(about["image_shape"])})
     except (TypeError, KeyError) as error:
         raise UserError(f"{run.folder} was made by another version of lrn_tf ({error})") from error
-    keras.config.set_dtype_policy("mixed_bfloat16" if settings.dtype == "bfloat16" else "float32")
-    method = build(problem, settings)
-    checkpoints = Checkpoints(run.folder / "checkpoints", {"method": method.variables})
-    if not checkpoints.restore(clean=False):
-        raise UserError(f"{run.folder} holds no checkpoint; give the folder of a run that has one")
-    return Served(method, problem)
+    with layers_compute_in(settings.dtype):
+        method, step = build(problem, settings), tf.Variable(0, dtype=tf.int64, trainable=False)
+        checkpoints = Checkpoints(run.folder / "checkpoints", {"method": method.variables, "step": step})
+        if not checkpoints.restore(clean=False):
+            raise UserError(f"{run.folder} holds no checkpoint; give the folder of a run that has one")
+        return Served(method, problem), int(step)
 
 
 def export(workdir: str, output: str) -> None:
@@ -67,15 +68,17 @@ def export(workdir: str, output: str) -> None:
         UserError: there is no run, or the output cannot be written or holds something else.
     """
     check_output(output)
-    folder, run = pathlib.Path(output), read(workdir)
-    served = restore(run)
+    # Not a link to it, which would be what is replaced.
+    folder, run = pathlib.Path(output).resolve(), read(workdir)
+    served, step = restore(run)
     import tensorflow as tf
 
-    partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
+    partial = folder.with_name(f"{folder.name}.partial")
     try:
+        shutil.rmtree(partial, ignore_errors=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
         tf.saved_model.save(served, str(partial), signatures=served.functions)
-        card = describe(run)
+        card = describe(run, step)
         (partial / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
         (partial / "README.md").write_text(readme(card, served), encoding="utf-8")
         _put(partial, folder)
@@ -89,14 +92,14 @@ def export(workdir: str, output: str) -> None:
 
 def check_output(output: str) -> None:
     """Sees that a model may be written there. Raises UserError if not."""
-    folder = pathlib.Path(output)
+    folder = pathlib.Path(output).resolve()
     if folder.exists() and not (folder / CARD).exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{output} exists and is no exported model; give another folder to export to")
 
 
 def _put(partial, folder):
     """Gives a folder its final name; what had it before goes away."""
-    if not folder.exists():
+    if not (folder / CARD).exists():  # nothing, or an empty folder
         os.rename(partial, folder)
         return
     swap = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
@@ -106,14 +109,16 @@ def _put(partial, folder):
         )
 
 
-def describe(run: Run) -> dict[str, Any]:
-    """What the card says: settings, data and results of the run."""
-    last = run.lines[-1]
+def describe(run: Run, step: int) -> dict[str, Any]:
+    """What the card says of a run's network as it was after a step: settings, data and results."""
+    # A run that was stopped within an epoch has weights that were never evaluated.
+    last = next((line for line in run.lines if line["step"] == step), run.lines[-1])
     config = json.loads((run.folder / "config.json").read_text(encoding="utf-8"))
     results = ("epoch", "step", "test_accuracy", "test_accuracy_per_task", "mean_length", "unused_modules")
     return {
         "settings": run.settings,
         "about": run.about,
+        "step": step,
         "results": {name: last[name] for name in results},
         "evaluated_on": "held-out training images" if run.settings["validation"] else "test images",
         "versions": config["versions"],
@@ -131,11 +136,12 @@ def readme(card: dict[str, Any], served) -> str:
         f"# {problem['name']}, {settings['method']}",
         "",
         f"One network for {len(problem['tasks'])} tasks of {len(problem['classes'][0])} classes each,"
-        f" trained by lrn_tf for {results['epoch']} epochs ({results['step']:,} steps)."
+        f" trained by lrn_tf for {card['step']:,} steps."
         f" {card['about']['parameters']:,} parameters.",
         "",
         f"**Accuracy {results['test_accuracy']:.2%}** on {card['about']['test_examples']:,} examples"
-        f" ({card['evaluated_on']}); trained on {card['about']['training_examples']:,}.",
+        f" ({card['evaluated_on']}), measured after {results['step']:,} steps, epoch {results['epoch']};"
+        f" trained on {card['about']['training_examples']:,}.",
         "",
         "| task | name | accuracy | classes |",
         "|---|---|---|---|",

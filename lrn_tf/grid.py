@@ -1,22 +1,25 @@
 """Many trainings, one after another: what has finished is skipped, what was stopped continues."""
 
-import concurrent.futures
 import dataclasses
 import pathlib
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 
 from lrn_tf.errors import UserError
 from lrn_tf.runs import Run, read
 from lrn_tf.settings import Settings
+from lrn_tf.stop import Stop
 from lrn_tf.workdir import Workdir
 
 
 def train_all(wanted: Sequence[Settings], parallel: int = 1) -> None:
     """Trains each of the settings in a process of its own, as `python -m lrn_tf.main` does.
 
-    What a training prints goes to `log.txt` in its workdir. One that fails does not stop the others.
+    What a training prints goes to `log.txt` in its workdir. One that fails does not stop the others. Being
+    asked to stop is passed on, so that each saves where it is.
 
     Args:
         wanted: settings with workdirs of their own.
@@ -24,13 +27,28 @@ def train_all(wanted: Sequence[Settings], parallel: int = 1) -> None:
 
     Raises:
         UserError: some failed.
+        KeyboardInterrupt: it was asked to stop, by Ctrl-C or SIGTERM.
     """
     for settings in wanted:
         Workdir(settings).check()
     left = [settings for settings in wanted if not is_finished(settings)]
     print(f"{len(wanted)} runs, {len(wanted) - len(left)} finished before", file=sys.stderr)
-    with concurrent.futures.ThreadPoolExecutor(parallel) as pool:
-        failed = [name for name in pool.map(_train, left) if name]
+    waiting, running = list(left), {}
+    with Stop() as stop:
+        while waiting or running:
+            if stop.signal:
+                waiting.clear()
+            while waiting and len(running) < parallel:
+                settings = waiting.pop(0)
+                running[settings] = _start(settings)
+            time.sleep(0.1)
+            if stop.signal == signal.SIGTERM:  # Ctrl-C reaches them by itself
+                for process in running.values():
+                    process.terminate()
+            running = {s: process for s, process in running.items() if process.poll() is None}
+    if stop.signal:
+        raise KeyboardInterrupt
+    failed = [str(_log(settings)) for settings in left if not is_finished(settings)]
     if failed:
         raise UserError(f"{len(failed)} of {len(wanted)} runs failed; see {', '.join(failed)}")
 
@@ -47,22 +65,25 @@ def read_all(wanted: Sequence[Settings]) -> dict[Settings, Run]:
 
 
 def is_finished(settings: Settings) -> bool:
-    """Whether the workdir holds all epochs, or all of --max_steps."""
-    lines = Workdir(settings).read_metrics()
-    if not lines:
+    """Whether the workdir holds all epochs, or all of --max_steps, and the state after them."""
+    try:
+        run = read(settings.workdir)
+        steps = settings.epochs * (run.about["training_examples"] // settings.batch_size)
+    except (UserError, KeyError):
         return False
-    reached = settings.max_steps and lines[-1]["step"] >= settings.max_steps
-    return bool(reached) or lines[-1]["epoch"] >= settings.epochs
+    last, reached = min(steps, settings.max_steps or steps), run.lines[-1]["step"]
+    return reached >= last and (run.folder / "checkpoints" / f"step-{reached}.index").exists()
 
 
-def _train(settings):
-    """Trains; returns the path of the log if that failed."""
+def _start(settings):
     workdir = pathlib.Path(settings.workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     given = [f"--{name}={value}" for name, value in dataclasses.asdict(settings).items()]
     print(f"training {workdir}", file=sys.stderr, flush=True)
-    with (workdir / "log.txt").open("a") as log:
-        done = subprocess.run(
-            [sys.executable, "-m", "lrn_tf.main", *given], stdout=log, stderr=subprocess.STDOUT
-        )
-    return str(workdir / "log.txt") if done.returncode else None
+    with _log(settings).open("a") as log:
+        command = [sys.executable, "-m", "lrn_tf.main", *given]
+        return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+
+
+def _log(settings):
+    return pathlib.Path(settings.workdir) / "log.txt"

@@ -61,8 +61,10 @@ def prepare(settings: Settings) -> str:
     device = start_tensorflow()
     import keras
 
+    from lrn_tf.precision import POLICIES
+
     keras.utils.set_random_seed(settings.seed)
-    keras.config.set_dtype_policy("mixed_bfloat16" if settings.dtype == "bfloat16" else "float32")
+    keras.config.set_dtype_policy(POLICIES[settings.dtype])
     return device
 
 
@@ -90,6 +92,7 @@ def train(settings: Settings) -> int:
     print(f"device: {device}", file=sys.stderr)
     stopped = Trainer(build(benchmark.problem, settings), benchmark, settings, workdir).run()
     if stopped:
+        # What a cluster preempts, and what is continued, has not failed.
         print("stopped and saved; the same command continues", file=sys.stderr)
         return 0 if stopped == signal.SIGTERM else 130
     if settings.export_dir:
@@ -101,10 +104,13 @@ def main(_: list[str]) -> int:
     return train(settings_from_flags())
 
 
-def run(main: Callable[[list[str]], int | None]) -> None:
+CONTINUES = "stopped; the same command continues from the last checkpoint"
+
+
+def run(main: Callable[[list[str]], int | None], stopped: str = CONTINUES) -> None:
     """Runs a program with one flag per setting; see `program.run`."""
     define_flags()
-    program.run(main, stopped="stopped; the same command continues from the last checkpoint")
+    program.run(main, stopped=stopped)
 
 
 def console() -> None:

@@ -38,7 +38,7 @@ class Model:
             arrays by name, as `Served.classify` describes them; text is str.
 
         Raises:
-            ValueError: images are of another type or shape, or a task is unknown.
+            ValueError: images are of another type or shape, or a task is unknown or missing.
         """
         images = np.asarray(images)
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != self.channels:
@@ -48,6 +48,8 @@ class Model:
         for task in numbers:
             if isinstance(task, str) or not 0 <= task < len(self.tasks):
                 raise ValueError(f"task {task!r} is unknown; known are {', '.join(self.tasks)}")
+        if len(numbers) != len(images):
+            raise ValueError(f"each image needs a task, given are {len(images)} and {len(numbers)}")
         import tensorflow as tf
 
         answer = self.signatures["serving_default"](
@@ -65,7 +67,7 @@ def load(path: str) -> Model:
     folder = pathlib.Path(path)
     if not (folder / CARD).exists():
         run = read(path)
-        return Model(restore(run).functions, run.about["problem"])
+        return Model(restore(run)[0].functions, run.about["problem"])
     start_tensorflow()
     import tensorflow as tf
 

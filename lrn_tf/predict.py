@@ -38,7 +38,7 @@ def decode(file: str, channels: int):
     try:
         return tf.io.decode_image(tf.io.read_file(file), channels, expand_animations=False).numpy()
     except (tf.errors.OpError, ValueError) as error:
-        raise UserError(f"{file}: {error.message.splitlines()[0]}") from error
+        raise UserError(f"{file}: {str(error).splitlines()[0]}") from error
 
 
 def main(files: list[str]) -> int:

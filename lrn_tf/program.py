@@ -33,6 +33,11 @@ def run(main: Callable[[list[str]], int | None], takes: str = "", stopped: str =
     except UserError as error:
         print(f"lrn_tf: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"lrn_tf: {error.filename}: {error.strerror}; mend that, then run it again", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         print(f"\n{stopped}", file=sys.stderr)
         sys.exit(130)

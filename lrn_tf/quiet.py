@@ -33,7 +33,8 @@ def start_tensorflow() -> str:
         gpus = tf.config.list_physical_devices("GPU")
         for gpu in gpus:
             # Memory as needed, so that TensorBoard or a second run fits on the same GPU.
-            tf.config.experimental.set_memory_growth(gpu, True)
+            with contextlib.suppress(RuntimeError):  # TensorFlow is in use already
+                tf.config.experimental.set_memory_growth(gpu, True)
         tf.config.list_logical_devices()
     if not verbose:
         logging.set_verbosity(logging.ERROR)

@@ -77,8 +77,8 @@ class RoutingNetwork:
         blocks = [settings.blocks or problem.num_tasks] * LAYERS
         parts = FCNetwork.count_parameters(problem.image_shape, problem.num_classes, blocks)
         policies = cls.build(problem, settings)._policies
-        agents = [v for policy in policies for v in tf.nest.flatten(policy.variables)]
-        return {**parts, "agents": sum(v.shape.num_elements() for v in agents)}
+        agents = sum(w.shape.num_elements() for policy in policies for w in policy.weights)
+        return {**parts, "agents": agents}
 
     @property
     def _policies(self):

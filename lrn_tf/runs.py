@@ -72,7 +72,7 @@ def read(folder: str) -> Run:
     path = pathlib.Path(folder)
     try:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-        settings, about = dict(config["settings"]), dict(config["about"])
+        settings, about = dict(config["settings"]), dict(config.get("about", {}))
         lines = [dict(line) for line in read_lines(path / "metrics.jsonl")]
     except FileNotFoundError as error:
         missing = pathlib.Path(error.filename).name

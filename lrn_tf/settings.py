@@ -110,7 +110,7 @@ class Settings:
     )
     rho: float = setting(
         0.0,
-        "routing only: the collaboration reward of a decision, times how often its block was chosen so far",
+        "routing only: the collaboration reward, for a block's share of all choices so far",
         low=0.0,
     )
     image_size: int = setting(0, "Side of the images in pixels; 0 keeps their native size" + OURS, low=0)
@@ -219,14 +219,14 @@ def resolve(given: dict[str, typing.Any]) -> Settings:
             _check(field, given[field.name])
     benchmark = given.get("benchmark", Settings.benchmark)
     settings = Settings(**{**preset(benchmark, given.get("method", Settings.method)), **given})
-    if settings.batch_size % settings.minibatch_size:
+    if settings.method in LRNS and settings.batch_size % settings.minibatch_size:
         raise UserError(
             f"--minibatch_size={settings.minibatch_size} does not divide --batch_size="
             f"{settings.batch_size}; choose a divisor"
         )
     if settings.image_size and not 4 <= settings.image_size <= 512:
         raise UserError(f"--image_size={settings.image_size} is out of range; allowed is 0 or 4 to 512")
-    if settings.d_model % 4:
+    if settings.method in LRNS and settings.d_model % 4:
         raise UserError(f"--d_model={settings.d_model} is not a multiple of the router's 4 heads")
     if not settings.workdir:
         settings = dataclasses.replace(settings, workdir=os.path.join("runs", settings.name))

@@ -81,6 +81,8 @@ class Trainer:
             with Stop() as self._stop, self._bar:
                 while step < self.last_step and not self._stop.signal:
                     step = self._train_epoch(step)
+            if self._profiling:
+                tf.profiler.experimental.stop()
         return self._stop.signal if step < self.last_step else None
 
     def _about(self):
@@ -166,7 +168,8 @@ class Trainer:
             "metrics": averages,
             "examples_per_second": round(len(times) * self.settings.batch_size / seconds, 1),
             "step_ms_median": round(1e3 * statistics.median(times), 2),
-            "seconds": round(seconds, 2),
+            # Of the whole epoch, also where another process took a part of it.
+            "seconds": round(seconds * steps / len(times), 2),
         }
         self.workdir.append_metrics(line)
         # After its line: a kill between the two repeats the epoch's end, and nothing is missing.

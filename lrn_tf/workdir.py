@@ -70,7 +70,7 @@ class Workdir:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.path, os.O_RDONLY)
+            handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise self._unwritable(error) from error
         try:
@@ -83,6 +83,7 @@ class Workdir:
                 ) from error
             except OSError:
                 pass  # a file system without locks
+            self.check()  # another run may have come and gone since the first look
             yield
         finally:
             os.close(handle)

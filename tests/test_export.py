@@ -51,7 +51,7 @@ def trained(tmp_path_factory):
 def answers(method, trained):
     """What the trainer's evaluation sees on the test set: logits, paths and accuracy."""
     run, _ = trained(method)
-    network = restore(read(str(run)))._method
+    network = restore(read(str(run)))[0]._method
     examples = DeviceExamples(DATA.test, DATA.problem.mean, DATA.problem.std)
     images, tasks, _ = examples.batch(tf.range(len(DATA.test)))
     prediction = tf.function(network.predict, autograph=False)(images, tasks)
@@ -201,6 +201,8 @@ def test_unknown_tasks_are_refused(trained):
         model.signatures["by_task_name"](images=tf.constant(images), task_names=tf.constant(["x"]))
     with pytest.raises(tf.errors.InvalidArgumentError, match="tasks are numbered from 0 to"):
         model.signatures["serving_default"](images=tf.constant(images), tasks=tf.constant([10]))
+    with pytest.raises(ValueError, match="each image needs a task, given are 1 and 2"):
+        model(images, [0, 1])
     for wrong in (images.astype(np.float32), images[0], np.repeat(images, 3, axis=3)):
         with pytest.raises(ValueError, match=r"images must be uint8 \[B, h, w, 1\], given"):
             model(wrong, [0])
@@ -240,7 +242,8 @@ def test_the_card_says_what_the_model_is(trained):
     last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
     assert card["results"]["test_accuracy"] == last["test_accuracy"]
     text = (model / "README.md").read_text()
-    assert f"**Accuracy {last['test_accuracy']:.2%}** on 3,590 examples (test images)" in text
+    accuracy = f"**Accuracy {last['test_accuracy']:.2%}** on 3,590 examples (test images)"
+    assert f"{accuracy}, measured after 224 steps, epoch 2;" in text
     assert "| 3 | digit 3 |" in text and "- **dup 3**" in text and "- batch_size 128" in text
     assert "| `forward_path` | images uint8 [B, any, any, 1], path int32 [B, 4] |" in text
     # Weights only: nothing of the optimizer's.
@@ -248,11 +251,37 @@ def test_the_card_says_what_the_model_is(trained):
     assert saved < 1.2 * 4 * card["about"]["parameters"] + 1e5
 
 
+def test_the_card_of_weights_that_were_never_evaluated(trained):
+    run = read(str(trained("lrn")[0]))
+    card = export_module.describe(run, 300)
+    assert (card["step"], card["results"]["step"]) == (300, 224)
+    earlier = export_module.describe(run, 112)
+    assert earlier["results"]["test_accuracy"] == run.lines[0]["test_accuracy"]
+
+
+def test_loading_leaves_keras_as_it_was(trained):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        lrn_tf.load(str(trained("lrn")[0]))
+        assert keras.config.dtype_policy().name == "mixed_bfloat16"
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def test_a_link_to_a_model_stays_a_link(trained, tmp_path):
+    shutil.copytree(trained("routing")[1], tmp_path / "model")
+    (tmp_path / "current").symlink_to("model")
+    export(str(trained("lrn")[0]), str(tmp_path / "current"))
+    assert (tmp_path / "current").is_symlink()
+    assert json.loads((tmp_path / "model" / "lrn_tf.json").read_text())["settings"]["method"] == "lrn"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["current", "model"]
+
+
 def contents(folder):
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("moment", ["save", "describe", "readme", "_put"])
+@pytest.mark.parametrize("moment", ["save", "describe", "readme", "CDLL"])
 def test_a_kill_leaves_the_old_model(moment, trained, tmp_path, monkeypatch):
     run, model = trained("lrn")
     shutil.copytree(model, tmp_path / "model")
@@ -261,7 +290,7 @@ def test_a_kill_leaves_the_old_model(moment, trained, tmp_path, monkeypatch):
     def killed(*_, **__):
         raise KeyboardInterrupt
 
-    where = tf.saved_model if moment == "save" else export_module
+    where = {"save": tf.saved_model, "CDLL": export_module.ctypes}.get(moment, export_module)
     monkeypatch.setattr(where, moment, killed)
     monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)  # the dead do not tidy up
     with pytest.raises(KeyboardInterrupt):

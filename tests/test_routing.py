@@ -115,6 +115,9 @@ def test_agents_and_network_do_not_learn_from_each_others_loss(agents):
 
 def test_a_dispatcher_learns_from_the_whole_return():
     method = routing("dispatched", rho=0.3)
+    collaboration = tf.constant([[0.1, 0.2, 0.3], [0.3, 0.0, 0.1]])
+    _, returns = method._returns(collaboration, tf.constant([1.0, 0.0]))
+    np.testing.assert_allclose(returns, [[1.6], [-0.6]], rtol=1e-6)
     step(method)
     table = method.dispatcher.variables["policy"].numpy()
     assert table.shape == (TASKS, 1, TASKS) and not np.allclose(table, 1 / TASKS)

@@ -132,7 +132,7 @@ def test_table_1_trains_every_run_once_and_tells_what_came_out(tmp_path):
     assert {path: time for path, time in stamps().items() if "shared_seed_1" not in str(path)} == {
         path: time for path, time in before.items() if "shared_seed_1" not in str(path)
     }
-    assert "1 runs" not in table("--epochs=1", "--plot_only").stderr
+    assert "finished before" not in table("--epochs=1", "--plot_only").stderr
 
     rows = list(csv.DictReader((tmp_path / "table1.csv").open()))
     assert [row["method"] for row in rows] == ["task_head", "shared"]
@@ -174,9 +174,10 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been(tmp_pat
     print(done.stdout)
     assert done.returncode == 0, done.stderr[-2000:] + done.stdout
     assert len(re.findall(r"^killed after", done.stdout, re.MULTILINE)) == 4
-    assert re.search(
-        r"^4 kills: (\d+) of \1 tensors the same .* metrics the same$", done.stdout, re.MULTILINE
-    )
+    ends = re.findall(r"^finished: (\d+) of (\d+) tensors the same .* metrics (.*)$", done.stdout, re.M)
+    assert ends and all(same == of and int(of) > 10 and said == "the same" for same, of, said in ends)
+    last = f"4 kills, {len(ends)} runs finished, 0 of them different from the undisturbed one"
+    assert done.stdout.splitlines()[-1] == last
 
 
 def test_a_run_that_fails_is_named_and_does_not_stop_the_others(tmp_path):

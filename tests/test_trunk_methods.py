@@ -204,7 +204,7 @@ def test_parameters_are_counted_as_they_are_made(name, capsys):
         parts = METHODS[name].count_parameters(benchmark().problem, settings)
     method = build(benchmark().problem, settings)
     made = sum(w.shape.num_elements() for w in method.weights)
-    assert sum(parts.values()) - parts.get("agents", 0) == made
+    assert sum(parts.values()) == made
     assert parts["trunk"] == count_weights(method.trunk) == 32 * (9 + 3 * 9 * 32 + 4 + 8)
     describe(benchmark(), settings)
     assert (
@@ -226,12 +226,15 @@ def test_prediction_leaves_everything_as_it_is_and_uses_the_moving_averages():
     assert len(averages) == 8 and not np.allclose(averages[0], 0)
 
 
-@pytest.mark.parametrize("name", SGD_METHODS)
+@pytest.mark.parametrize("name", [*SGD_METHODS, "dispatched"])
 def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(name, tmp_path):
     data = benchmark()
+    which = dict(method=name)
+    if name == "dispatched":
+        which = dict(method="routing", agents="dispatched", policy="approximate")
 
     def train(folder, epochs):
-        given = dict(method=name, batch_size=BATCH, minibatch_size=BATCH, epochs=epochs, rho=0.3)
+        given = dict(which, batch_size=BATCH, epochs=epochs, rho=0.3)
         settings = resolve({"workdir": str(tmp_path / folder), **given})
         workdir = Workdir(settings)
         workdir.check()

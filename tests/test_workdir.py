@@ -257,7 +257,11 @@ def test_a_folder_in_use_is_refused(folder):
             with make(folder).lock():
                 pytest.fail("two have the lock")
     with make(folder).lock():
-        assert not list(folder.iterdir())
+        assert [path.name for path in folder.iterdir()] == ["lock"]
+    make(folder).create({})
+    with pytest.raises(UserError, match="holds a run with other settings"):
+        with make(folder, dup=7).lock():
+            pytest.fail("the run that came first is overwritten")
 
 
 HOLDER = """

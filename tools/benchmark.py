@@ -254,4 +254,4 @@ def time_mask_all(method, batch, settings, chosen):
 
 
 if __name__ == "__main__":
-    lrn_main.run(main)
+    lrn_main.run(main, stopped="stopped")

@@ -176,4 +176,4 @@ def main(_):
 
 
 if __name__ == "__main__":
-    lrn_main.run(main)
+    lrn_main.run(main, stopped="stopped")

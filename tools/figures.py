@@ -15,7 +15,7 @@ from absl import flags
 from lrn_tf import curves, grid, runs
 from lrn_tf import main as lrn_main
 from lrn_tf.errors import UserError
-from lrn_tf.settings import Settings, resolve
+from lrn_tf.settings import LRNS, Settings, resolve
 
 FIGURE = flags.DEFINE_enum("figure", None, list("234567"), "Which figure of the paper")
 OUTPUT = flags.DEFINE_string("output", "figures", "Folder of the runs and of what is written")
@@ -32,9 +32,20 @@ BONUSES = {"dup_5_depth_4": SMALLEST, "dup_5_depth_4_no_bonus": dict(**SMALLEST,
 def plan(figure: str) -> dict[str, list[Settings]]:
     """The settings of a figure's runs, by label."""
     given = lrn_main.given()
-    for name in ("benchmark", "dup", "depth", "workdir", *(["bonus"] if figure in "567" else [])):
+    for name in (
+        "benchmark",
+        "dup",
+        "depth",
+        "workdir",
+        "export_dir",
+        *(["bonus"] if figure in "567" else []),
+    ):
         if name in given:
             raise UserError(f"--{name}={given[name]} is set or varied by --figure={figure}; leave it out")
+    if given.get("method", Settings.method) not in LRNS:
+        raise UserError(
+            f"--method={given['method']} has no dup and depth; choose one of: {', '.join(LRNS)}"
+        )
     first = given.get("seed", Settings.seed)
     wanted = {}
     for label, values in (SIZES if figure in "234" else BONUSES).items():

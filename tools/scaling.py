@@ -6,7 +6,8 @@ Takes the flags of `lrn_tf.main`. For each method and number of tasks K it measu
 benchmark's size and with a learning rate of 0:
 
     mixed     a training step on a batch in which tasks are mixed, as the trainer makes them
-    layers    forward and backward through what is left without the trunk, the router and the optimizer
+    layers    forward and backward through what is left without the trunk, LRN's router and the optimizer;
+              routing networks decide layer by layer, so their agents are in it
     by task   a training step on a batch of a single task
 
 Writes scaling.csv and scaling.png. Leave the machine idle meanwhile.
@@ -138,9 +139,9 @@ def main(_):
     rows = []
     print(f"{asked.benchmark}, batch {asked.batch_size}, {device}; ms per step")
     print(f"{'method':14s} {'tasks':>5s} " + " ".join(f"{name:>9s}" for name in MEASURED))
-    for method in METHODS.value:
+    every = {method: resolve({**lrn_main.given(), "method": method}) for method in METHODS.value}
+    for method, settings in every.items():
         for count in counts:
-            settings = resolve({**lrn_main.given(), "method": method})
             times = measure(benchmark, settings, count)
             rows.append({"method": method, "tasks": count, **times})
             print(
@@ -155,4 +156,4 @@ def main(_):
 
 
 if __name__ == "__main__":
-    lrn_main.run(main)
+    lrn_main.run(main, stopped="stopped")

@@ -3,8 +3,9 @@
     python tools/soak.py --kills=30
 
 Takes the flags of `lrn_tf.main` besides. Trains once undisturbed, then once more while it is killed
-(SIGKILL) at random moments and started again, in folders under --output. Prints each kill and exits with 0
-if weights, optimizer and metrics are the same to the last bit, with 1 if not.
+(SIGKILL) at random moments and started again, in folders under --output. Whenever it comes to its end it is
+compared, and begun anew if kills are left. Prints each kill, and exits with 0 if weights, optimizer and
+metrics were always the same to the last bit, with 1 if not.
 """
 
 import dataclasses
@@ -51,22 +52,32 @@ def metrics(folder: pathlib.Path) -> list[dict]:
 
 def kill_once(settings: Settings, wait: float, log) -> bool:
     """Starts the run and kills it after so many seconds; False if it finished before."""
-    folder = pathlib.Path(settings.workdir)
     process = start(settings, log)
     try:
-        finished = process.wait(wait) == 0
+        code = process.wait(wait)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-        finished = False
-    saved = sorted(int(p.stem[len("step-") :]) for p in folder.glob("checkpoints/step-*.index"))
+        found = pathlib.Path(settings.workdir).glob("checkpoints/step-*.index")
+        saved = sorted(int(path.stem[len("step-") :]) for path in found)
+        print(f"killed after {wait:.1f} s; checkpoints {saved}", flush=True)
+        return True
+    if code:
+        raise UserError(f"the run fails when it is continued after a kill; see {OUTPUT.value}/log.txt")
+    return False
+
+
+def is_same(killed: pathlib.Path, whole: pathlib.Path) -> bool:
+    """Compares two finished runs, and says what came out."""
+    ours, theirs = state(killed), state(whole)
+    different = [name for name in theirs if not np.array_equal(ours.get(name), theirs[name])]
+    same_metrics = metrics(killed) == metrics(whole)
     print(
-        f"{'finished' if finished else 'killed'} after at most {wait:.1f} s; checkpoints {saved}",
+        f"finished: {len(theirs) - len(different)} of {len(theirs)} tensors the same to the last bit,"
+        f" metrics {'the same' if same_metrics else 'DIFFERENT'}",
         flush=True,
     )
-    if finished:  # anew, so that every kill hits a run
-        shutil.rmtree(folder)
-    return not finished
+    return not different and same_metrics
 
 
 def main(_) -> int:
@@ -76,26 +87,26 @@ def main(_) -> int:
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir(parents=True)
     whole, killed = (resolve({**lrn_main.given(), "workdir": str(output / n)}) for n in ("whole", "killed"))
+    kills, finished, different = 0, 0, 0
     with (output / "log.txt").open("w") as log:
         began = time.perf_counter()
         if start(whole, log).wait():
             raise UserError(f"the run fails undisturbed; see {output / 'log.txt'}")
         lasted = time.perf_counter() - began
         print(f"undisturbed: {lasted:.0f} s", flush=True)
-        kills = 0
-        while kills < KILLS.value:
-            kills += kill_once(killed, random.uniform(0, 1.2 * lasted), log)
-        if start(killed, log).wait():
-            raise UserError(f"the run fails after {kills} kills; see {output / 'log.txt'}")
-    ours, theirs = state(output / "killed"), state(output / "whole")
-    different = [name for name in theirs if not np.array_equal(ours.get(name), theirs[name])]
-    same_metrics = metrics(output / "killed") == metrics(output / "whole")
+        while kills < KILLS.value or not finished or (output / "killed").exists():
+            wait = random.uniform(0, 1.2 * lasted) if kills < KILLS.value else None
+            if kill_once(killed, wait, log):
+                kills += 1
+                continue
+            finished += 1
+            different += not is_same(output / "killed", output / "whole")
+            shutil.rmtree(output / "killed")
     print(
-        f"{kills} kills: {len(theirs) - len(different)} of {len(theirs)} tensors the same to the last bit,"
-        f" metrics {'the same' if same_metrics else 'DIFFERENT'}"
+        f"{kills} kills, {finished} runs finished, {different} of them different from the undisturbed one"
     )
-    return 0 if not different and same_metrics else 1
+    return 1 if different else 0
 
 
 if __name__ == "__main__":
-    lrn_main.run(main)
+    lrn_main.run(main, stopped="stopped")

@@ -59,7 +59,7 @@ SHOWN_OF = {"routing": ("rho", "agents", "policy"), **dict.fromkeys(LRNS, ("dup"
 def plan() -> list[Settings]:
     """The settings of all runs, benchmark by benchmark and method by method."""
     given = lrn_main.given()
-    for name in ("benchmark", "method", "workdir"):
+    for name in ("benchmark", "method", "workdir", "export_dir"):
         if name in given:
             raise UserError(
                 f"--{name}={given[name]} is for one run; use --benchmarks, --methods and --output"
@@ -117,7 +117,7 @@ def write(tables: dict[str, list[runs.Group]], output: pathlib.Path) -> None:
     with (output / "table1.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([COLUMNS, *body])
     lines = ["| " + " | ".join(map(str, row)) + " |" for row in (COLUMNS, ["---"] * len(COLUMNS), *body)]
-    lines += ["", "Settings, of seed 0:", ""]
+    lines += ["", "Settings:", ""]
     for benchmark, groups in tables.items():
         for group in groups:
             settings = group.runs[0].settings
