@@ -19,7 +19,7 @@ POOL = paper((2, 2, 1), CLASSES, dup=2)
 class Oracle:
     """Predicts from tables; an image's pixels tell which row of them is meant."""
 
-    pool = POOL
+    kinds = POOL.by_kind
 
     def __init__(self, size, rng):
         self.logits = rng.normal(size=(size, CLASSES)).astype(np.float32)
