@@ -85,12 +85,9 @@ class FCNetwork:
         averages = [v.value for v in self.trunk.non_trainable_variables]
         return {"weights": self.weights, "averages": averages}
 
-    @staticmethod
-    def count_parameters(image, num_classes, blocks, told=0) -> dict[str, int]:
+    def count_parameters(self) -> dict[str, int]:
         """Trainable parameters of the trunk and of each layer's blocks."""
-        trunk = make_trunk(image)
-        pool = make_blocks(trunk.output_shape[1] + told, num_classes, blocks)
-        return {"trunk": count_weights(trunk), **pool.count_parameters()}
+        return {"trunk": count_weights(self.trunk), **self.pool.count_parameters()}
 
     def run(self, features, choose: Callable):
         """Runs the three layers.

@@ -23,20 +23,15 @@ class GivenPaths(Supervised):
 
     def __init__(self, image, num_tasks: int, num_classes: int):
         self._num_tasks = num_tasks
-        self.network = FCNetwork(*self._shape(image, num_tasks, num_classes))
+        blocks = [num_tasks if own else 1 for own in self.own]
+        self.network = FCNetwork(image, num_classes, blocks, num_tasks if self.told else 0)
         self.trunk, self.kinds = self.network.trunk, self.network.pool.by_kind
         self.weights = self.network.weights
 
     @classmethod
     def count_parameters(cls, problem: Problem, settings: Settings) -> dict[str, int]:
         """Trainable parameters of the trunk and of each layer's blocks."""
-        shape = cls._shape(problem.image_shape, problem.num_tasks, problem.num_classes)
-        return FCNetwork.count_parameters(*shape)
-
-    @classmethod
-    def _shape(cls, image, num_tasks, num_classes):
-        blocks = [num_tasks if own else 1 for own in cls.own]
-        return image, num_classes, blocks, num_tasks if cls.told else 0
+        return cls.build(problem, settings).network.count_parameters()
 
     @property
     def variables(self) -> dict[str, object]:

@@ -13,6 +13,7 @@ from lrn_tf.pool import Pool
 from lrn_tf.pools import make_pool
 from lrn_tf.router import Router
 from lrn_tf.settings import Settings
+from lrn_tf.supervised import count_weights, cross_entropy, right
 
 
 class LRN:
@@ -87,8 +88,7 @@ class LRN:
         """Trainable parameters of each kind's modules, and of the router."""
         pool = make_pool(problem, settings)
         router = Router(pool.image, problem.num_tasks, len(pool), settings.depth, settings.d_model)
-        weights = sum(w.shape.num_elements() for w in router.trainable_variables)
-        return {**pool.count_parameters(), "router": weights}
+        return {**pool.count_parameters(), "router": count_weights(router)}
 
     @property
     def variables(self) -> dict[str, object]:
@@ -139,10 +139,9 @@ class LRN:
         rewards, bonus, advantage, returns = self.judge(episodes, ce, chosen)
         statistics = self.train_router(images, tasks, episodes, advantage, returns, seed, learning_rate)
 
-        right = tf.equal(tf.argmax(logits, axis=1, output_type=tf.int32), labels)
         return {
             "train/loss": tf.reduce_mean(ce),
-            "train/accuracy": tf.reduce_mean(tf.cast(right, tf.float32)),
+            "train/accuracy": tf.reduce_mean(right(logits, labels)),
             **statistics,
             "losses/explained_variance": ppo.explained_variance(episodes.values, returns, episodes.open),
             "reward/bonus": tf.reduce_mean(tf.reduce_sum(bonus, axis=1)),
@@ -163,7 +162,7 @@ class LRN:
         """
         with tf.GradientTape() as tape:
             logits, chosen = self.modules(images, paths)
-            ce = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)  # (B,)
+            ce = cross_entropy(logits, labels)  # (B,)
             loss = tf.reduce_mean(ce)
         gradients = tape.gradient(loss, self.module_adam.groups, unconnected_gradients="zero")
         return ce, logits, chosen, gradients

@@ -74,11 +74,9 @@ class RoutingNetwork:
     @classmethod
     def count_parameters(cls, problem: Problem, settings: Settings) -> dict[str, int]:
         """Trainable parameters of the trunk, of each layer's blocks, and of the agents."""
-        blocks = [settings.blocks or problem.num_tasks] * LAYERS
-        parts = FCNetwork.count_parameters(problem.image_shape, problem.num_classes, blocks)
-        policies = cls.build(problem, settings)._policies
-        agents = sum(w.shape.num_elements() for policy in policies for w in policy.weights)
-        return {**parts, "agents": agents}
+        made = cls.build(problem, settings)
+        agents = sum(w.shape.num_elements() for policy in made._policies for w in policy.weights)
+        return {**made.network.count_parameters(), "agents": agents}
 
     @property
     def _policies(self):
