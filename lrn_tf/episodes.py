@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from lrn_tf import replicas
 from lrn_tf.decision_process import DecisionProcess
 from lrn_tf.router import Router
 
@@ -56,11 +57,11 @@ def route(router: Router, process: DecisionProcess, images, tasks, seed=None) ->
     percept = router.perceive(images, tasks)
     if seed is not None:
         # Gumbel noise, from random bits: XLA makes the same bits as TensorFlow, but other floats.
-        shape = (process.depth, batch, max(process.max_candidates))
+        shape = (process.depth, replicas.count() * batch, max(process.max_candidates))
         bits = tf.random.stateless_uniform(shape, seed, None, None, tf.uint32, alg="philox")
         mantissa = tf.bitwise.right_shift(bits, tf.constant(9, tf.uint32))
         uniform = (tf.cast(mantissa, tf.float32) + 0.5) * 2.0**-23  # within (0, 1), never at its ends
-        noise = -tf.math.log(-tf.math.log(uniform))  # (T, B, C)
+        noise = replicas.mine(-tf.math.log(-tf.math.log(uniform)), axis=1)  # (T, B, C)
     steps = []
     for t in range(1, process.depth + 1):
         candidates, real = pack(process.valid(networks, t), process.max_candidates[t - 1])

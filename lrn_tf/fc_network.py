@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
+from lrn_tf import replicas
 from lrn_tf.dispatch import Modules
 from lrn_tf.pool import HIDDEN, INPUT, OUTPUT, Kind, Pool, Signature
 from lrn_tf.supervised import count_weights
@@ -26,7 +27,9 @@ def make_trunk(image: Signature) -> keras.Sequential:
     for _ in range(CONVOLUTIONS):
         layers += [
             keras.layers.Conv2D(FILTERS, 3, padding="same"),
-            keras.layers.BatchNormalization(momentum=MOMENTUM, epsilon=EPSILON),
+            keras.layers.BatchNormalization(
+                momentum=MOMENTUM, epsilon=EPSILON, synchronized=replicas.count() > 1
+            ),
             keras.layers.ReLU(),
         ]
         if side >= 2:

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from lrn_tf import ppo, reward
+from lrn_tf import ppo, replicas, reward
 from lrn_tf.adam import GroupedAdam
 from lrn_tf.benchmarks import Problem
 from lrn_tf.decision_process import DecisionProcess
@@ -76,7 +76,7 @@ class LRN:
         # XLA makes bfloat16 slower than float32, TensorFlow's own kernels make it faster.
         jit = settings.dtype == "float32" or bool(tf.config.list_logical_devices("GPU"))
         self.route = tf.function(self._route, jit_compile=jit, autograph=False)
-        self._ppo_gradients = tf.function(self._ppo_gradients, jit_compile=jit, autograph=False)
+        self._part_of_gradients = tf.function(self._part_of_gradients, jit_compile=jit, autograph=False)
 
     @classmethod
     def build(cls, problem: Problem, settings: Settings):
@@ -130,8 +130,12 @@ class LRN:
 
     def train_step(self, images, tasks, labels, seed, learning_rate) -> dict[str, tf.Tensor]:
         """One step on modules and router (Sec. 5.1); see `Method.train_step`."""
-        episodes = self.route(images, tasks, seed)
-        ce, logits, chosen, gradients = self.module_gradients(images, labels, episodes.actions)
+        mine = replicas.mine((images, tasks, labels))
+        episodes = self.route(*mine[:2], seed)
+        ce, logits, chosen, gradients = self.module_gradients(mine[0], mine[2], episodes.actions)
+        # From here on each replica knows the whole batch.
+        chosen, gradients = replicas.total((chosen, gradients))
+        episodes, ce, correct = replicas.gather((episodes, ce, right(logits, mine[2])))
         with tf.device("CPU:0"):
             used = chosen > 0
         self.module_adam.apply(gradients, used, learning_rate)
@@ -141,7 +145,7 @@ class LRN:
 
         return {
             "train/loss": tf.reduce_mean(ce),
-            "train/accuracy": tf.reduce_mean(right(logits, labels)),
+            "train/accuracy": tf.reduce_mean(correct),
             **statistics,
             "losses/explained_variance": ppo.explained_variance(episodes.values, returns, episodes.open),
             "reward/bonus": tf.reduce_mean(tf.reduce_sum(bonus, axis=1)),
@@ -156,6 +160,8 @@ class LRN:
     def module_gradients(self, images, labels, paths):
         """The cross-entropy of each example's network, and the gradients of its mean.
 
+        On several replicas: of this one's examples, and its part of the gradients.
+
         Returns:
             ce `[B]`, logits `[B, C]`, the int32 `[N]` counts of `Modules.call`, and the gradients of each
             module's weights; zero where no example chose it.
@@ -163,7 +169,7 @@ class LRN:
         with tf.GradientTape() as tape:
             logits, chosen = self.modules(images, paths)
             ce = cross_entropy(logits, labels)  # (B,)
-            loss = tf.reduce_mean(ce)
+            loss = tf.reduce_mean(ce) / replicas.count()
         gradients = tape.gradient(loss, self.module_adam.groups, unconnected_gradients="zero")
         return ce, logits, chosen, gradients
 
@@ -205,17 +211,23 @@ class LRN:
                 totals.append(statistics)
         return {f"losses/{name}": tf.reduce_mean([s[name] for s in totals]) for name in totals[0]}
 
-    def _ppo_gradients(self, images, tasks, episodes: Episodes, advantage, returns):
+    def _ppo_gradients(self, *minibatch):
         """The gradients of one minibatch, clipped to a global norm, and PPO's statistics."""
+        gradients, statistics = replicas.total(self._part_of_gradients(*minibatch))
+        gradients, norm = tf.clip_by_global_norm(gradients, self.coefficients.gradient_norm)
+        return gradients, {**statistics, "gradient_norm": norm}
+
+    def _part_of_gradients(self, images, tasks, episodes: Episodes, advantage, returns):
+        """What this replica's part of a minibatch adds to its gradients and PPO's statistics."""
+        mine = replicas.mine((episodes, images, tasks))
         with tf.GradientTape() as tape:
-            new = revisit(self.router, episodes, images, tasks)
+            new = revisit(self.router, *mine)
             loss, statistics = ppo.losses(
                 new, episodes.log_probs, advantage, returns, episodes.open, episodes.free, self.coefficients
             )
         # Embeddings have a gradient for each look-up; until they are added up their norm is another one.
         gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, self.router_weights)]
-        gradients, norm = tf.clip_by_global_norm(gradients, self.coefficients.gradient_norm)
-        return gradients, {**statistics, "gradient_norm": norm}
+        return gradients, statistics
 
     def _route_statistics(self, episodes, chosen):
         free = tf.cast(episodes.free, tf.float32)

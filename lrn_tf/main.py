@@ -9,7 +9,7 @@ from typing import Any
 from absl import flags
 
 from lrn_tf import program
-from lrn_tf.quiet import start_tensorflow
+from lrn_tf.quiet import find_devices, import_tensorflow
 from lrn_tf.settings import BENCHMARKS, LRNS, PRESETS, SGD_METHODS, Settings, resolve
 from lrn_tf.workdir import Workdir
 
@@ -55,17 +55,27 @@ def settings_from_flags() -> Settings:
     return resolve(given())
 
 
-def prepare(settings: Settings) -> str:
-    """Starts TensorFlow as the settings want it; returns the device's name."""
+def prepare(settings: Settings) -> tuple[str, Any]:
+    """Starts TensorFlow as the settings want it.
+
+    Returns:
+        the device's name, and the `tf.distribute.Strategy`.
+
+    Raises:
+        UserError: the settings and the devices do not go together.
+    """
     # Here and not on import: TensorFlow takes seconds that a mistyped flag need not cost.
-    device = start_tensorflow()
+    import_tensorflow()
     import keras
 
+    from lrn_tf import distribution
     from lrn_tf.precision import POLICIES
 
+    strategy = distribution.make_strategy(settings.distribute)
+    distribution.check_parts(settings, strategy)
     keras.utils.set_random_seed(settings.seed)
     keras.config.set_dtype_policy(POLICIES[settings.dtype])
-    return device
+    return find_devices(), strategy
 
 
 def train(settings: Settings) -> int:
@@ -79,8 +89,8 @@ def train(settings: Settings) -> int:
     """
     workdir = Workdir(settings)
     workdir.check()
-    device = prepare(settings)
-    from lrn_tf import benchmarks
+    device, strategy = prepare(settings)
+    from lrn_tf import benchmarks, distribution
     from lrn_tf.build import build, describe
     from lrn_tf.export import check_output, export
     from lrn_tf.trainer import Trainer
@@ -88,14 +98,20 @@ def train(settings: Settings) -> int:
     if settings.export_dir:
         check_output(settings.export_dir)
     benchmark = benchmarks.load(settings)
-    describe(benchmark, settings)
-    print(f"device: {device}", file=sys.stderr)
-    stopped = Trainer(build(benchmark.problem, settings), benchmark, settings, workdir).run()
+    worker, workers = distribution.workers(strategy)
+    if worker == 0:
+        describe(benchmark, settings)
+    replicas = strategy.num_replicas_in_sync
+    shared = f", {replicas} share each batch" if replicas > 1 else ""
+    print(f"device: {device}{shared}" + f", worker {worker} of {workers}" * (workers > 1), file=sys.stderr)
+    with distribution.building(strategy):
+        method = build(benchmark.problem, settings)
+    stopped = Trainer(method, benchmark, settings, workdir, strategy).run()
     if stopped:
         # What a cluster preempts, and what is continued, has not failed.
         print("stopped and saved; the same command continues", file=sys.stderr)
         return 0 if stopped == signal.SIGTERM else 130
-    if settings.export_dir:
+    if settings.export_dir and worker == 0:
         export(settings.workdir, settings.export_dir)
     return 0
 

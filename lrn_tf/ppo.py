@@ -4,6 +4,8 @@ import dataclasses
 
 import tensorflow as tf
 
+from lrn_tf import replicas
+
 
 @dataclasses.dataclass(frozen=True)
 class Coefficients:
@@ -42,14 +44,20 @@ def advantages(rewards, values, gamma: float, gae_lambda: float) -> tf.Tensor:
 
 def mean(x, weight):
     """The mean of x over the steps that count; 0 where none does."""
-    return tf.math.divide_no_nan(tf.reduce_sum(x * weight), tf.reduce_sum(weight))
+    return tf.reduce_sum(x * shares(weight))
+
+
+def shares(weight):
+    """What each step counts in a mean over those that count: they add up to 1, or to 0 where none does."""
+    return tf.math.divide_no_nan(weight, tf.reduce_sum(weight))
 
 
 def losses(new, old, advantage, returns, open, free, coefficients: Coefficients):
     """PPO's loss over one minibatch of episodes.
 
     Args:
-        new: log-probabilities, values and entropies `[B, T]` under the router that learns.
+        new: log-probabilities, values and entropies `[B, T]` under the router that learns; on several
+            replicas, of this one's part of the minibatch.
         old: log-probabilities `[B, T]` under the router that chose.
         advantage, returns: float32 `[B, T]`.
         open: bool `[B, T]`, steps before the network was finished: they train the critic.
@@ -57,30 +65,32 @@ def losses(new, old, advantage, returns, open, free, coefficients: Coefficients)
         coefficients: PPO's constants.
 
     Returns:
-        the loss, and a dict of the usual statistics (CleanRL's names), scalars.
+        the loss, and a dict of the usual statistics (CleanRL's names), scalars. Those of several
+        replicas add up to what they are for the minibatch.
     """
     log_probs, values, entropy = new
-    free, open = tf.cast(free, tf.float32), tf.cast(open, tf.float32)
+    free, open = (shares(tf.cast(x, tf.float32)) for x in (free, open))
 
-    centre = mean(advantage, free)
-    spread = tf.sqrt(mean((advantage - centre) ** 2, free))
+    centre = tf.reduce_sum(advantage * free)
+    spread = tf.sqrt(tf.reduce_sum((advantage - centre) ** 2 * free))
     advantage = (advantage - centre) / (spread + 1e-8)
+    old, advantage, returns, open, free = replicas.mine((old, advantage, returns, open, free))
 
-    log_ratio = (log_probs - old) * free
+    log_ratio = tf.where(free > 0, log_probs - old, 0.0)
     ratio = tf.exp(log_ratio)
     clipped = tf.clip_by_value(ratio, 1 - coefficients.clip, 1 + coefficients.clip)
-    policy_loss = mean(tf.maximum(-advantage * ratio, -advantage * clipped), free)
-    value_loss = mean((values - returns) ** 2, open)
-    entropy = mean(entropy, free)
+    policy_loss = tf.reduce_sum(tf.maximum(-advantage * ratio, -advantage * clipped) * free)
+    value_loss = tf.reduce_sum((values - returns) ** 2 * open)
+    entropy = tf.reduce_sum(entropy * free)
     loss = policy_loss + coefficients.value * value_loss - coefficients.entropy * entropy
 
     return loss, {
         "policy_loss": policy_loss,
         "value_loss": value_loss,
         "entropy": entropy,
-        "old_approx_kl": mean(-log_ratio, free),
-        "approx_kl": mean((ratio - 1) - log_ratio, free),
-        "clipfrac": mean(tf.cast(tf.abs(ratio - 1) > coefficients.clip, tf.float32), free),
+        "old_approx_kl": tf.reduce_sum(-log_ratio * free),
+        "approx_kl": tf.reduce_sum(((ratio - 1) - log_ratio) * free),
+        "clipfrac": tf.reduce_sum(tf.cast(tf.abs(ratio - 1) > coefficients.clip, tf.float32) * free),
     }
 
 

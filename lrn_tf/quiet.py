@@ -20,25 +20,37 @@ def _stderr_closed():
 
 
 def start_tensorflow() -> str:
-    """Imports TensorFlow and finds the devices; returns the name of what will compute.
+    """Imports TensorFlow and finds the devices; returns the name of what will compute."""
+    import_tensorflow()
+    return find_devices()
+
+
+def import_tensorflow() -> None:
+    """Imports TensorFlow; what it has to say before devices are used can be said after it.
 
     The environment variable TF_CPP_MIN_LOG_LEVEL, set to anything, brings all messages back.
     """
-    verbose = "TF_CPP_MIN_LOG_LEVEL" in os.environ
+    quiet = "TF_CPP_MIN_LOG_LEVEL" not in os.environ
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    with contextlib.nullcontext() if verbose else _stderr_closed():
+    with _stderr_closed() if quiet else contextlib.nullcontext():
         import tensorflow as tf
 
-        gpus = tf.config.list_physical_devices("GPU")
-        for gpu in gpus:
+        for gpu in tf.config.list_physical_devices("GPU"):
             # Memory as needed, so that TensorBoard or a second run fits on the same GPU.
             with contextlib.suppress(RuntimeError):  # TensorFlow is in use already
                 tf.config.experimental.set_memory_growth(gpu, True)
-        tf.config.list_logical_devices()
-    if not verbose:
+    if quiet:
         logging.set_verbosity(logging.ERROR)
         tf.get_logger().setLevel("ERROR")
-    if gpus:
+
+
+def find_devices() -> str:
+    """Starts the devices; returns the name of what will compute."""
+    import tensorflow as tf
+
+    with _stderr_closed() if os.environ["TF_CPP_MIN_LOG_LEVEL"] == "2" else contextlib.nullcontext():
+        tf.config.list_logical_devices()
+    if gpus := tf.config.list_physical_devices("GPU"):
         return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
     return f"CPU ({os.cpu_count()} cores)"

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from lrn_tf import replicas
 from lrn_tf.agents import POLICIES
 from lrn_tf.benchmarks import Problem
 from lrn_tf.fc_network import LAYERS, UNITS, FCNetwork
@@ -91,6 +92,7 @@ class RoutingNetwork:
     def train_step(self, images, tasks, labels, seed, learning_rate) -> dict[str, tf.Tensor]:
         """One step on the network by SGD, and on the agents; see `Method.train_step`."""
         uniform = tf.random.stateless_uniform((images.shape[0], LAYERS + 1), seed, alg="philox")
+        images, tasks, labels, uniform = replicas.mine((images, tasks, labels, uniform))
         with tf.GradientTape() as tape:
             features = self.trunk(images, training=True)
             logits, _, decisions = self.layers(features, tasks, uniform)
@@ -102,8 +104,15 @@ class RoutingNetwork:
                 policy.loss(made.probability, made.expected, earned)
                 for policy, made, earned in zip(self._policies, decisions, returns, strict=True)
             )
-            loss = tf.reduce_mean(ce) + policy_loss
-        descend(self.weights, tape.gradient(loss, self.weights), learning_rate)
+            policy_loss /= replicas.count()
+            loss = tf.reduce_mean(ce) / replicas.count() + policy_loss
+        # A gather's gradient comes as rows.
+        gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, self.weights)]
+        gradients, policy_loss = replicas.total((gradients, policy_loss))
+        descend(self.weights, gradients, learning_rate)
+        # From here on each replica knows the whole batch.
+        whole = replicas.gather((decisions, returns, collaboration, correct, ce))
+        decisions, returns, collaboration, correct, ce = whole
         for policy, made, earned in zip(self._policies, decisions, returns, strict=True):
             policy.learn(made.agents, made.actions, earned)
         counts = self._count(decisions[0].actions)

@@ -149,6 +149,12 @@ class Settings:
         "Arithmetic of the layers; bfloat16 keeps weights, losses and softmax in float32" + OURS,
         choices=("float32", "bfloat16"),
     )
+    distribute: str = setting(
+        "none",
+        "Share each batch: none, mirrored (all GPUs of this machine) or multi_worker (several machines;"
+        " the environment variable TF_CONFIG names them)" + OURS,
+        choices=("none", "mirrored", "multi_worker"),
+    )
     checkpoint_every: int = setting(
         0, "Steps between checkpoints; 0 saves after every epoch only" + OURS, low=0
     )
@@ -191,6 +197,7 @@ FREE_ON_RESUME = (
     "epochs",
     "max_steps",
     "resume",
+    "distribute",
     "checkpoint_every",
     "profile",
 )

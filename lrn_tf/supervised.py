@@ -5,6 +5,7 @@ import abc
 import keras
 import tensorflow as tf
 
+from lrn_tf import replicas
 from lrn_tf.benchmarks import Problem
 from lrn_tf.method import Prediction
 from lrn_tf.settings import Settings
@@ -37,12 +38,16 @@ class Supervised(abc.ABC):
 
     def train_step(self, images, tasks, labels, seed, learning_rate) -> dict[str, tf.Tensor]:
         """One step of SGD; see `Method.train_step`."""
+        images, tasks, labels = replicas.mine((images, tasks, labels))
         with tf.GradientTape() as tape:
             logits, _ = self.layers(self.trunk(images, training=True), tasks)
-            ce = cross_entropy(logits, labels)
-            loss = tf.reduce_mean(ce)
-        descend(self.weights, tape.gradient(loss, self.weights), learning_rate)
-        return {"train/loss": loss, "train/accuracy": tf.reduce_mean(right(logits, labels))}
+            loss = tf.reduce_mean(cross_entropy(logits, labels)) / replicas.count()
+        # A gather's gradient comes as rows.
+        gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, self.weights)]
+        accuracy = tf.reduce_mean(right(logits, labels)) / replicas.count()
+        gradients, loss, accuracy = replicas.total((gradients, loss, accuracy))
+        descend(self.weights, gradients, learning_rate)
+        return {"train/loss": loss, "train/accuracy": accuracy}
 
     def predict(self, images, tasks) -> Prediction:
         """See `Method.predict`."""
@@ -63,8 +68,6 @@ def right(logits, labels):
 def descend(weights, gradients, rate) -> None:
     """A step of plain stochastic gradient descent."""
     for weight, gradient in zip(weights, gradients, strict=True):
-        # A gather's gradient comes as rows.
-        gradient = tf.convert_to_tensor(gradient)
         tf.raw_ops.ResourceApplyGradientDescent(var=weight.handle, alpha=rate, delta=gradient)
 
 

@@ -1,6 +1,8 @@
 """The training loop: the same for every method, benchmark and device."""
 
+import contextlib
 import dataclasses
+import signal
 import statistics
 import sys
 import time
@@ -8,6 +10,7 @@ import time
 import tensorflow as tf
 import tqdm
 
+from lrn_tf import distribution, replicas
 from lrn_tf.batches import DeviceExamples, shuffled_rows
 from lrn_tf.benchmarks import Benchmark
 from lrn_tf.checkpoints import Checkpoints
@@ -30,13 +33,25 @@ class Trainer:
 
     Everything random depends on (seed, epoch) or (seed, step) alone, and all sums over an epoch are
     variables in the checkpoint. So a run that was killed and continued does what it would have done.
+
+    Under a strategy that shares each batch out, `method` must have been made within `building` of it. The
+    first of several workers is the only one that evaluates, prints and writes.
     """
 
-    def __init__(self, method: Method, benchmark: Benchmark, settings: Settings, workdir: Workdir):
+    def __init__(
+        self,
+        method: Method,
+        benchmark: Benchmark,
+        settings: Settings,
+        workdir: Workdir,
+        strategy: tf.distribute.Strategy | None = None,
+    ):
         self.method = method
         self.benchmark = benchmark
         self.settings = settings
         self.workdir = workdir
+        self._strategy = strategy or tf.distribute.get_strategy()
+        self._worker, self._workers = distribution.workers(self._strategy)
         mean, std = benchmark.problem.mean, benchmark.problem.std
         self._examples = DeviceExamples(benchmark.train, mean, std)
         self._evaluate = Evaluator(method, DeviceExamples(benchmark.test, mean, std), benchmark.num_tasks)
@@ -56,6 +71,7 @@ class Trainer:
         self._sums = tf.Variable(tf.zeros(len(method.metrics), tf.float64), trainable=False)
         self._compiled = False
         self._train_step = tf.function(self._train_step, autograph=False)
+        self._count_asked = tf.function(self._count_asked, autograph=False)
         self._checkpoints = Checkpoints(
             workdir.checkpoints, {"method": method.variables, "step": self._step, "sums": self._sums}
         )
@@ -68,22 +84,32 @@ class Trainer:
             the signal that asked, after which the step was finished and saved; None if it is through.
 
         Raises:
-            UserError: a loss became infinite or NaN, a checkpoint cannot be written or read, or
-                another run is using the workdir.
+            UserError: a loss became infinite or NaN, a checkpoint cannot be written or read, another
+                run is using the workdir, or another worker was lost.
         """
-        with self.workdir.lock():
-            self.workdir.create(self._about())
-            self._summaries = Summaries(self.workdir.path)
+        with self.workdir.lock() if self._worker == 0 else contextlib.nullcontext():
+            if self._worker == 0:
+                self.workdir.create(self._about())
+                self._summaries = Summaries(self.workdir.path)
             step = self._start()
             self._bar = tqdm.tqdm(
-                total=self.last_step, initial=step, unit="step", file=sys.stderr, smoothing=0.05
+                total=self.last_step,
+                initial=step,
+                unit="step",
+                file=sys.stderr,
+                smoothing=0.05,
+                disable=self._worker > 0,
             )
-            with Stop() as self._stop, self._bar:
-                while step < self.last_step and not self._stop.signal:
+            with Stop() as self._stop, self._bar, distribution.losing_workers(self._workers):
+                self._stopping = False
+                while step < self.last_step and not self._stopping:
                     step = self._train_epoch(step)
+                if self._workers > 1:  # none leaves before the first has written
+                    self._count_asked(tf.constant(False))
             if self._profiling:
                 tf.profiler.experimental.stop()
-        return self._stop.signal if step < self.last_step else None
+        # Of several workers, others may have been asked instead of this one.
+        return (self._stop.signal or signal.SIGTERM) if step < self.last_step else None
 
     def _about(self):
         """What config.json says besides the settings."""
@@ -95,21 +121,21 @@ class Trainer:
         }
 
     def _start(self):
-        if self._checkpoints.restore():
-            step = int(self._step)
-            if step >= self.last_step:
-                print(f"finished already, at step {step:,}: {self.workdir.metrics}", file=sys.stderr)
-                return step
+        first = self._worker == 0
+        restored = self._checkpoints.restore(clean=first)
+        step = int(self._step) if restored else 0
+        if first and (not restored or step < self.last_step):
             self.workdir.rewind_metrics(step, self.steps_per_epoch)
-            print(f"continuing at step {step:,} of {self.last_step:,}", file=sys.stderr)
-            return step
-        self.workdir.rewind_metrics(0, self.steps_per_epoch)
-        print(
-            f"starting: {self.last_step:,} steps, {self.steps_per_epoch:,} an epoch; tensorboard --logdir"
-            f" {self.workdir.path}",
-            file=sys.stderr,
-        )
-        return 0
+        if not restored:
+            steps = f"{self.last_step:,} steps, {self.steps_per_epoch:,} an epoch"
+            say = f"starting: {steps}; tensorboard --logdir {self.workdir.path}"
+        elif step < self.last_step:
+            say = f"continuing at step {step:,} of {self.last_step:,}"
+        else:
+            say = f"finished already, at step {step:,}: {self.workdir.metrics}"
+        if first:
+            print(say, file=sys.stderr)
+        return step
 
     def _train_epoch(self, step):
         """Trains from a step to the end of its epoch, evaluates and saves; returns the next step.
@@ -139,24 +165,38 @@ class Trainer:
             self._bar.update()
             if step % LOOK_EVERY == 0 or step == end:
                 seen = self._look(step, i + 1, seen, learning_rate)
+            self._stopping = self._is_asked(step)
             every = self.settings.checkpoint_every
-            if step != end and (self._stop.signal or (every and step % every == 0)):
+            if step != end and (self._stopping or (every and step % every == 0)):
                 self._check_weights(step)
-                self._checkpoints.save(step)
-                if self._stop.signal:
+                if self._worker == 0:
+                    self._checkpoints.save(step)
+                if self._stopping:
                     return step
 
-        self._finish_epoch(
-            epoch, step, batches.shape[0], learning_rate, times, time.perf_counter() - started
-        )
+        self._check_weights(step)
+        if self._worker == 0:
+            self._finish_epoch(
+                epoch, step, batches.shape[0], learning_rate, times, time.perf_counter() - started
+            )
         return step
+
+    def _is_asked(self, step):
+        """Whether to stop after this step: several workers do so together, after the next look."""
+        if self._workers == 1:
+            return bool(self._stop.signal)
+        return step % LOOK_EVERY == 0 and int(self._count_asked(tf.constant(bool(self._stop.signal)))) > 0
+
+    def _count_asked(self, asked):
+        """How many replicas' workers were asked to stop."""
+        counts = self._strategy.run(lambda: replicas.total(tf.cast(asked, tf.int32)))
+        return self._strategy.experimental_local_results(counts)[0]
 
     def _finish_epoch(self, epoch, step, steps, learning_rate, times, seconds):
         """Evaluates, writes the epoch's line and saves.
 
         The epoch has had `steps` steps; `times` are those that this process took, in seconds.
         """
-        self._check_weights(step)
         averages = self._averages(steps)
         line = {
             "epoch": epoch + 1,
@@ -179,8 +219,13 @@ class Trainer:
     def _train_step(self, rows, learning_rate):
         images, tasks, labels = self._examples.batch(rows)
         seed = tf.stack([self.settings.seed, tf.cast(self._step, tf.int32)])
-        values = self.method.train_step(images, tasks, labels, seed, learning_rate)
-        values = tf.stack([tf.cast(values[name], tf.float64) for name in self.method.metrics])
+
+        def step():
+            values = self.method.train_step(images, tasks, labels, seed, learning_rate)
+            return tf.stack([tf.cast(values[name], tf.float64) for name in self.method.metrics])
+
+        # All replicas return the same.
+        values = self._strategy.experimental_local_results(self._strategy.run(step))[0]
         finite = tf.reduce_all(tf.math.is_finite(values))
         self._step.assign_add(1)
         self._broken.assign(tf.where((self._broken < 0) & ~finite, self._step, self._broken))
@@ -201,6 +246,8 @@ class Trainer:
         sums = self._sums.numpy()
         recent = dict(zip(self.method.metrics, (sums - seen[1]) / max(done - seen[0], 1), strict=True))
         epoch = -(-step // self.steps_per_epoch)
+        if self._worker > 0:
+            return done, sums
         now = time.perf_counter()
         rate = (step - self._lap[0]) / (now - self._lap[1])
         self._lap = (step, now)

@@ -238,7 +238,7 @@ def test_ppo_starts_at_ratio_1_and_clips_gradients(training):
     advantage, returns = np.random.default_rng(0).normal(size=(2, BATCH, DEPTH)).astype(np.float32)
     # A large value loss, so that there is a gradient to clip.
     returns *= 100
-    gradients, statistics = lrn._ppo_gradients.python_function(images, tasks, episodes, advantage, returns)
+    gradients, statistics = lrn._ppo_gradients(images, tasks, episodes, advantage, returns)
     assert abs(float(statistics["approx_kl"])) < 1e-6
     assert float(statistics["clipfrac"]) == 0
     assert float(statistics["gradient_norm"]) > 1
@@ -306,7 +306,7 @@ def test_ppo_makes_rewarded_actions_more_likely(training):
         rewarded = tf.cast(episodes.actions[:, :1] == 0, tf.float32)
         advantage = tf.pad(2 * rewarded - 1, [[0, 0], [0, DEPTH - 1]])
         minibatch = images, tasks, episodes, advantage, episodes.values
-        gradients, _ = lrn._ppo_gradients.python_function(*minibatch)
+        gradients, _ = lrn._ppo_gradients(*minibatch)
         lrn.router_adam.apply([gradients], tf.constant([True]), 1e-2)
     assert episodes_and_share(99)[1] > 0.9
 

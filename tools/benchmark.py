@@ -100,7 +100,7 @@ class FixedNetwork:
 
 def main(_):
     settings = lrn_main.settings_from_flags()
-    device = lrn_main.prepare(settings)
+    device, _ = lrn_main.prepare(settings)
     benchmark = load(settings)
     describe(benchmark, settings)
     examples = DeviceExamples(benchmark.train, benchmark.mean, benchmark.std)

@@ -129,7 +129,7 @@ def draw(rows, path, title):
 
 def main(_):
     asked = lrn_main.settings_from_flags()
-    device = lrn_main.prepare(asked)
+    device, _ = lrn_main.prepare(asked)
     benchmark = load(asked)
     counts = [int(count) if count.isdigit() else 0 for count in COUNTS.value]
     if not all(counts):
