@@ -63,7 +63,7 @@ class LRN:
             len(pool),
             settings.depth,
             settings.d_model,
-            settings.actor_scale,
+            settings.decidedness,
             settings.image_scale,
         )
         self.router_weights = [weight.value for weight in self.router.trainable_variables]
