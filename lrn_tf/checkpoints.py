@@ -1,5 +1,6 @@
 """Checkpoints: a kill at any moment leaves one that loads."""
 
+import os
 import pathlib
 import re
 import sys
@@ -19,7 +20,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: pathlib.Path, variables: dict[str, object]):
-        """Args: folder: made when missing. variables: nested dicts and lists of `tf.Variable`."""
+        """Args: folder: exists when saving. variables: nested dicts and lists of `tf.Variable`."""
         self.folder = folder
         self._checkpoint = tf.train.Checkpoint(**variables)
 
@@ -30,6 +31,7 @@ class Checkpoints:
             UserError: the disk refuses.
         """
         try:
+            os.stat(self.folder)  # TensorFlow would make one that was deleted, and all above it
             self._checkpoint.write(str(self.folder / f"step-{step}"))
             for path in self._paths()[KEEP:]:
                 _delete(path)
