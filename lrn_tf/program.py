@@ -30,7 +30,7 @@ def run(main: Callable[[list[str]], int | None], takes: str = "", stopped: str =
     def parse(argv):
         try:
             rest = flags.FLAGS(argv)
-        except (flags.Error, UnicodeError) as error:  # a flagfile may hold anything
+        except (flags.Error, ValueError) as error:  # for --noresume=1, or a flagfile that is no text
             raise UserError(" ".join(str(error).split())) from error
         if rest[1:] and not takes:
             raise UserError(f"{rest[1]!r} is no flag; flags look like --benchmark=cifar_mtl, see --help")
