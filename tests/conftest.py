@@ -233,6 +233,18 @@ def named_pool():
     return lambda name: POOLS[name]()
 
 
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory):
+    """The folder of a real run of one step, "run", and of its exported model, "model"."""
+    from lrn_tf.main import train
+    from lrn_tf.settings import resolve
+
+    folder = tmp_path_factory.mktemp("exported")
+    given = dict(method="task_head", max_steps=1, examples=128, workdir=str(folder / "run"))
+    train(resolve({**given, "export_dir": str(folder / "model")}))
+    return folder
+
+
 # What tests count beside passing, such as kills; `record_property("kills", 3)` adds to it.
 COUNTED = (
     "kills",

@@ -1,4 +1,4 @@
-"""Image files of every kind, for Mini-ImageNet's reader and for `lrn_tf.predict`: read, or named in one line."""
+"""Image files of every kind, for Mini-ImageNet's reader and `lrn_tf.predict`: read, or named."""
 
 import io
 import json
@@ -15,8 +15,6 @@ from PIL import Image
 
 from lrn_tf import data_sets, mini_imagenet
 from lrn_tf.errors import UserError
-from lrn_tf.main import train
-from lrn_tf.settings import resolve
 
 MANY = int(os.environ.get("LRN_TF_WILD", 0))
 wild = hypothesis.settings(
@@ -106,7 +104,7 @@ CLASSES = st.lists(
 
 @pytest.fixture
 def tree(tmp_path):
-    """Makes a folder of class folders anew; the second argument says whether each is of good images besides."""
+    """Makes a folder of class folders anew: name, files, and whether there are good images besides."""
 
     def make(classes):
         shutil.rmtree(tmp_path / "data", ignore_errors=True)
@@ -161,15 +159,7 @@ def names(folder):
     return sorted(os.fsencode(path) for path in folder.rglob("*"))
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    given = dict(method="task_head", max_steps=1, examples=128, workdir=str(folder / "run"))
-    train(resolve({**given, "export_dir": str(folder / "model")}))
-    return folder / "model"
-
-
-def test_any_image_files_at_all_are_classified_or_named(model, tmp_path, record_property):
+def test_any_image_files_at_all_are_classified_or_named(exported, tmp_path, record_property):
     """Each kind once; a grey network is asked about images in colour and of any size."""
     forked = Forked()
     files = [
@@ -179,7 +169,9 @@ def test_any_image_files_at_all_are_classified_or_named(model, tmp_path, record_
     ]
     files += [tmp_path / "missing", tmp_path / "missing/x", pathlib.Path("")]
     code, out, err = forked(
-        "lrn_tf.predict", [f"--model={model}", "--task=3", "--json", *map(str, files)], tmp_path
+        "lrn_tf.predict",
+        [f"--model={exported / 'model'}", "--task=3", "--json", *map(str, files)],
+        tmp_path,
     )
     forked.close()
     assert code == 1 and "Traceback" not in err, err
