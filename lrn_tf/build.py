@@ -1,11 +1,14 @@
 """From settings to a method, and what it will cost."""
 
+import math
+import os
 import sys
 
 import tensorflow as tf
 
 from lrn_tf.benchmarks import Benchmark, Problem
 from lrn_tf.cross_stitch import CrossStitch
+from lrn_tf.errors import UserError
 from lrn_tf.given_paths import Shared, TaskFC, TaskHead
 from lrn_tf.lrn import LRN
 from lrn_tf.method import Method
@@ -34,7 +37,11 @@ def build(problem: Problem, settings: Settings) -> Method:
 
 
 def describe(benchmark: Benchmark, settings: Settings) -> None:
-    """Prints sizes before anything large is allocated."""
+    """Prints sizes before anything large is allocated.
+
+    Raises:
+        UserError: the machine has not as much memory.
+    """
     method = METHODS[settings.method]
     with tf.Graph().as_default():  # counts without allocating
         parts = method.count_parameters(benchmark.problem, settings)
@@ -50,3 +57,16 @@ def describe(benchmark: Benchmark, settings: Settings) -> None:
         f" optimizer, {images / 1e9:.2f} GB for images; activations come on top",
         file=sys.stderr,
     )
+    needed, there = total * method.BYTES_PER_PARAMETER + images, _memory()
+    if needed > there:
+        raise UserError(
+            f"that is more than the {there / 1e9:.1f} GB that this machine has; choose a smaller --dup,"
+            " --d_model or --image_size"
+        )
+
+
+def _memory():
+    """Bytes of memory of the machine; what a GPU has shows when it is asked for it."""
+    if tf.config.list_physical_devices("GPU"):
+        return math.inf
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,5 +1,7 @@
 """Checkpoints: a kill at any moment leaves one that loads."""
 
+import contextlib
+import os
 import pathlib
 import re
 import sys
@@ -14,12 +16,12 @@ KEEP = 3
 class Checkpoints:
     """Saves variables under a folder and restores the newest state that is whole.
 
-    TensorFlow writes a checkpoint under temporary names and its index file last, so a checkpoint whose
-    index exists was written completely; every tensor carries a checksum, so damage shows on reading.
+    A checkpoint is written under another name, and its index file is renamed last, so one whose index
+    exists was written completely; every tensor carries a checksum, so damage shows on reading.
     """
 
     def __init__(self, folder: pathlib.Path, variables: dict[str, object]):
-        """Args: folder: made when missing. variables: nested dicts and lists of `tf.Variable`."""
+        """Args: folder: exists when saving. variables: nested dicts and lists of `tf.Variable`."""
         self.folder = folder
         self._checkpoint = tf.train.Checkpoint(**variables)
 
@@ -29,11 +31,19 @@ class Checkpoints:
         Raises:
             UserError: the disk refuses.
         """
+        partial = self.folder / "saving"
         try:
-            self._checkpoint.write(str(self.folder / f"step-{step}"))
+            os.stat(self.folder)  # TensorFlow would make one that was deleted, and all above it
+            _delete(partial)  # of a kill
+            self._checkpoint.write(str(partial))
+            # "saving.data-..." comes before "saving.index".
+            for file in sorted(self.folder.glob("saving.*")):
+                os.replace(file, self.folder / f"step-{step}{file.suffix}")
             for path in self._paths()[KEEP:]:
                 _delete(path)
         except (tf.errors.OpError, OSError) as error:
+            with contextlib.suppress(OSError):
+                _delete(partial)  # it takes space
             raise UserError(
                 f"cannot write a checkpoint of step {step} to {self.folder}: {_first_line(error)}; free"
                 f" space or mend the folder, then run the same command again"

@@ -1,11 +1,13 @@
 """Curves of runs, drawn and written: accuracy and unused modules by epoch, as in Fig. 2 to 7."""
 
 import csv
+import io
 import pathlib
 from collections.abc import Sequence
 
 import numpy as np
 
+from lrn_tf import files
 from lrn_tf.runs import Group
 
 COLUMNS = (
@@ -54,17 +56,28 @@ def draw(groups: Sequence[Group], path: pathlib.Path, title: str = "", panels=FI
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9)
     if title:
         figure.suptitle(title)
-    figure.savefig(path, dpi=150)
+    save(figure, path)
+
+
+def save(figure, path: pathlib.Path) -> None:
+    """A picture as a PNG, whole or not at all."""
+    png = io.BytesIO()
+    figure.savefig(png, dpi=150, format="png")
+    files.replace(path, png.getvalue())
 
 
 def write(groups: Sequence[Group], path: pathlib.Path) -> None:
     """A CSV with a row for each epoch of each run."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["label", "seed", *COLUMNS])
-        for group in groups:
-            for run in group.runs:
-                for line in run.lines:
-                    writer.writerow(
-                        [group.label, run.settings.get("seed"), *(line.get(name) for name in COLUMNS)]
-                    )
+    rows = [("label", "seed", *COLUMNS)]
+    for group in groups:
+        for run in group.runs:
+            for line in run.lines:
+                rows.append((group.label, run.settings.get("seed"), *(line.get(name) for name in COLUMNS)))
+    save_csv(rows, path)
+
+
+def save_csv(rows: Sequence[Sequence], path: pathlib.Path) -> None:
+    """A CSV of rows, whole or not at all."""
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    files.replace(path, text.getvalue())

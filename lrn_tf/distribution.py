@@ -65,6 +65,13 @@ def workers(strategy: tf.distribute.Strategy) -> tuple[int, int]:
     return resolver.task_id, resolver.cluster_spec().num_tasks("worker")
 
 
+def describe(strategy: tf.distribute.Strategy) -> str:
+    """What there is to say after the device's name; nothing of a single device."""
+    (worker, count), replicas = workers(strategy), strategy.num_replicas_in_sync
+    text = f", {replicas} share each batch" if replicas > 1 else ""
+    return text + (f", worker {worker} of {count}" if count > 1 else "")
+
+
 @contextlib.contextmanager
 def building(strategy: tf.distribute.Strategy):
     """Within it, variables are made on all devices of the strategy."""

@@ -15,11 +15,11 @@ from typing import Any
 
 from absl import flags
 
-from lrn_tf import program
+from lrn_tf import files, program
 from lrn_tf.errors import UserError
 from lrn_tf.quiet import start_tensorflow
 from lrn_tf.runs import Run, read
-from lrn_tf.settings import FREE_ON_RESUME, Settings
+from lrn_tf.settings import FREE_ON_RESUME, Settings, resolve
 
 # What a model says of itself, for programs; README.md says it for people.
 CARD = "lrn_tf.json"
@@ -46,7 +46,7 @@ def restore(run: Run):
     from lrn_tf.served import Served
 
     try:
-        settings, about = Settings(**run.settings), run.about["problem"]
+        settings, about = resolve(run.settings), run.about["problem"]
         problem = Problem(**{**about, "image_shape": tuple(about["image_shape"])})
     except (TypeError, KeyError) as error:
         raise UserError(f"{run.folder} was made by another version of lrn_tf ({error})") from error
@@ -79,8 +79,10 @@ def export(workdir: str, output: str) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         tf.saved_model.save(served, str(partial), signatures=served.functions)
         card = describe(run, step)
-        (partial / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-        (partial / "README.md").write_text(readme(card, served), encoding="utf-8")
+        # Not of README.md, which people may well change.
+        card = files.seal({**card, "files": files.checksums(partial)})
+        files.replace(partial / CARD, json.dumps(card, indent=2) + "\n")
+        files.replace(partial / "README.md", readme(card, served))
         _put(partial, folder)
     except (OSError, tf.errors.OpError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]

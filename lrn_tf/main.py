@@ -1,5 +1,6 @@
 """Trains a network: `python -m lrn_tf.main --benchmark=min_mtl --dup=10`."""
 
+import contextlib
 import dataclasses
 import signal
 import sys
@@ -9,6 +10,7 @@ from typing import Any
 from absl import flags
 
 from lrn_tf import program
+from lrn_tf.errors import UserError
 from lrn_tf.quiet import find_devices, import_tensorflow
 from lrn_tf.settings import BENCHMARKS, LRNS, PRESETS, SGD_METHODS, Settings, resolve
 from lrn_tf.workdir import Workdir
@@ -97,16 +99,15 @@ def train(settings: Settings) -> int:
 
     if settings.export_dir:
         check_output(settings.export_dir)
-    benchmark = benchmarks.load(settings)
-    worker, workers = distribution.workers(strategy)
-    if worker == 0:
-        describe(benchmark, settings)
-    replicas = strategy.num_replicas_in_sync
-    shared = f", {replicas} share each batch" if replicas > 1 else ""
-    print(f"device: {device}{shared}" + f", worker {worker} of {workers}" * (workers > 1), file=sys.stderr)
-    with distribution.building(strategy):
-        method = build(benchmark.problem, settings)
-    stopped = Trainer(method, benchmark, settings, workdir, strategy).run()
+    with enough_memory():
+        benchmark = benchmarks.load(settings)
+        worker, _ = distribution.workers(strategy)
+        if worker == 0:
+            describe(benchmark, settings)
+        print(f"device: {device}{distribution.describe(strategy)}", file=sys.stderr)
+        with distribution.building(strategy):
+            method = build(benchmark.problem, settings)
+        stopped = Trainer(method, benchmark, settings, workdir, strategy).run()
     if stopped:
         # What a cluster preempts, and what is continued, has not failed.
         print("stopped and saved; the same command continues", file=sys.stderr)
@@ -114,6 +115,19 @@ def train(settings: Settings) -> int:
     if settings.export_dir and worker == 0:
         export(settings.workdir, settings.export_dir)
     return 0
+
+
+@contextlib.contextmanager
+def enough_memory():
+    """Raises UserError where memory, of the machine or its GPU, is not enough for what is asked."""
+    import tensorflow as tf
+
+    try:
+        yield
+    except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+        raise UserError(
+            "memory is not enough; choose a smaller --dup, --d_model, --image_size or --batch_size"
+        ) from error
 
 
 def main(_: list[str]) -> int:

@@ -23,9 +23,14 @@ def manual_folder(data_dir: str) -> pathlib.Path:
 def list_images(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
     """The JPEG files of every class folder, classes by wnid ("n01532829") and files in sorted order."""
     return {
-        child.name: sorted(path for path in child.iterdir() if path.suffix.lower() in (".jpg", ".jpeg"))
+        child.name: sorted(path for path in child.iterdir() if _may_be_image(path))
         for child in sorted(folder.glob("n" + 8 * "[0-9]"))
     }
+
+
+def _may_be_image(path):
+    # A pipe would be waited for.
+    return path.suffix.lower() in (".jpg", ".jpeg") and not path.is_fifo()
 
 
 def check_counts(folder: pathlib.Path, files: dict, classes: int, images: int) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lrn_tf import files
 from lrn_tf.errors import UserError
 from lrn_tf.export import CARD, restore
 from lrn_tf.quiet import start_tensorflow
@@ -72,9 +73,14 @@ def load(path: str) -> Model:
     import tensorflow as tf
 
     try:
-        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        card = files.unseal(json.loads((folder / CARD).read_text(encoding="utf-8")))
+        # TensorFlow has checksums of the weights, but none of the graph.
+        found = files.checksums(folder)
+        changed = [name for name, checksum in card["files"].items() if found.get(name) != checksum]
+        if changed:
+            raise ValueError(f"{', '.join(changed)} missing or not as exported")
         model = Model(tf.saved_model.load(path).signatures, card["about"]["problem"])
-    except (ValueError, KeyError, OSError, tf.errors.OpError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, tf.errors.OpError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path} cannot be read as an exported model ({reason}); export it anew") from error
     return model

@@ -5,6 +5,8 @@ code is 1.
 """
 
 import json
+import os
+import re
 import sys
 
 from absl import flags
@@ -36,9 +38,12 @@ def decode(file: str, channels: int):
     import tensorflow as tf
 
     try:
-        return tf.io.decode_image(tf.io.read_file(file), channels, expand_animations=False).numpy()
+        content = tf.io.read_file(os.fsencode(file))  # a name need not be UTF-8
+        return tf.io.decode_image(content, channels, expand_animations=False).numpy()
     except (tf.errors.OpError, ValueError) as error:
-        raise UserError(f"{file}: {str(error).splitlines()[0]}") from error
+        # Without the names of TensorFlow's operations around it.
+        reason = re.sub(r"\{\{.*?\}\} | \[Op:.*", "", " ".join(str(error).splitlines()))
+        raise UserError(f"{file}: {reason}") from error
 
 
 def main(files: list[str]) -> int:
@@ -52,7 +57,7 @@ def main(files: list[str]) -> int:
         try:
             image = decode(file, model.channels)
         except UserError as error:
-            print(f"left out {error}", file=sys.stderr)
+            print("left out", " ".join(str(error).splitlines()), file=sys.stderr)
             unreadable += 1
             continue
         answer = {name: value[0].tolist() for name, value in model(image[None], [task]).items()}

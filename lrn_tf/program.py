@@ -1,11 +1,21 @@
 """What all programs here have in common: how they end."""
 
+import contextlib
+import io
 import sys
 from collections.abc import Callable
 
 from absl import app, flags
 
 from lrn_tf.errors import UserError
+
+
+def _give_up(reason):
+    with contextlib.suppress(OSError):
+        print(f"lrn_tf: {' '.join(reason.splitlines())}", file=sys.stderr)
+    # What could not be printed would be tried once more at the end, and complained of.
+    sys.stdout = None
+    sys.exit(2)
 
 
 def run(main: Callable[[list[str]], int | None], takes: str = "", stopped: str = "stopped") -> None:
@@ -20,7 +30,7 @@ def run(main: Callable[[list[str]], int | None], takes: str = "", stopped: str =
     def parse(argv):
         try:
             rest = flags.FLAGS(argv)
-        except flags.Error as error:
+        except (flags.Error, ValueError) as error:  # for --noresume=1, or a flagfile that is no text
             raise UserError(" ".join(str(error).split())) from error
         if rest[1:] and not takes:
             raise UserError(f"{rest[1]!r} is no flag; flags look like --benchmark=cifar_mtl, see --help")
@@ -28,16 +38,22 @@ def run(main: Callable[[list[str]], int | None], takes: str = "", stopped: str =
             raise UserError(f"no {takes} is given; name one or more, see --help")
         return rest
 
+    def main_and_flush(argv):
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8
+        code = main(argv[1:])
+        print(end="", flush=True)  # a full disk shows here, not after the last line of this program
+        return code
+
     try:
-        app.run(lambda argv: main(argv[1:]), flags_parser=parse)
+        app.run(main_and_flush, flags_parser=parse)
     except UserError as error:
-        print(f"lrn_tf: {error}", file=sys.stderr)
-        sys.exit(2)
+        _give_up(str(error))
     except OSError as error:
-        if error.filename is None:
+        if error.errno is None:
             raise
-        print(f"lrn_tf: {error.filename}: {error.strerror}; mend that, then run it again", file=sys.stderr)
-        sys.exit(2)
+        # The system names no file where it cannot write to an open one, such as the standard output.
+        _give_up(f"{error.filename or 'output'}: {error.strerror}; mend that, then run it again")
     except KeyboardInterrupt:
         print(f"\n{stopped}", file=sys.stderr)
         sys.exit(130)

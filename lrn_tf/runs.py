@@ -9,11 +9,23 @@ from typing import Any
 import numpy as np
 
 from lrn_tf.errors import UserError
+from lrn_tf.files import unseal
 from lrn_tf.settings import FREE_ON_RESUME, Settings, preset
 from lrn_tf.workdir import read_lines
 
 # What a label says first, and even where it is what the benchmark and the method preset.
 FIRST = ("benchmark", "method", "dup", "depth")
+# What every line of metrics has, for tables and curves.
+NUMBERS = (
+    "epoch",
+    "step",
+    "train_accuracy",
+    "test_accuracy",
+    "unused_modules",
+    "mean_length",
+    "step_ms_median",
+    "seconds",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,15 +83,18 @@ def read(folder: str) -> Run:
     """
     path = pathlib.Path(folder)
     try:
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        config = unseal(json.loads((path / "config.json").read_text(encoding="utf-8")))
         settings, about = dict(config["settings"]), dict(config.get("about", {}))
-        lines = [dict(line) for line in read_lines(path / "metrics.jsonl")]
+        lines = read_lines(path / "metrics.jsonl")
+        for line in lines:
+            for name in NUMBERS:
+                float(line[name])
     except FileNotFoundError as error:
         missing = pathlib.Path(error.filename).name
         raise UserError(
             f"{folder} has no {missing}; give the folder of a run that has finished an epoch"
         ) from error
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise UserError(f"{folder} cannot be read as a run ({error}); give another folder") from error
     if not lines:
         raise UserError(f"{folder} has not finished an epoch yet; wait, or give another folder")

@@ -7,7 +7,6 @@ Nothing here imports TensorFlow, so that a mistyped flag is refused at once.
 import dataclasses
 import math
 import os
-import sys
 import typing
 
 from lrn_tf.errors import UserError
@@ -18,6 +17,7 @@ OURS = " (not from the paper)"
 # have a trunk and learn by plain SGD.
 LRNS = ("lrn", "random_route")
 SGD_METHODS = ("routing", "cross_stitch", "task_fc", "task_head", "shared")
+FLOAT32_MAX = 3.4028234e38
 BENCHMARKS = ("digits_mtl", "mnist_mtl", "cifar_mtl", "min_mtl")
 
 
@@ -51,10 +51,10 @@ class Settings:
     )
     dup: int = setting(10, "Copies of each kind of module", low=1, high=1000)
     depth: int = setting(6, "Steps of the router, the largest depth of a network", low=1, high=64)
-    epochs: int = setting(100, "Passes over the training examples", low=1)
+    epochs: int = setting(100, "Passes over the training examples", low=1, high=10**6)
     batch_size: int = setting(128, "Examples per step", low=1)
     minibatch_size: int = setting(64, "Episodes per minibatch of PPO; divides batch_size", low=1)
-    ppo_epochs: int = setting(1, "Passes of PPO over a batch of episodes", low=1)
+    ppo_epochs: int = setting(1, "Passes of PPO over a batch of episodes", low=1, high=100)
     learning_rate: float = setting(
         1e-4,
         "Learning rate of Adam for modules and router (Adam is not from the paper), of SGD in the methods"
@@ -64,12 +64,13 @@ class Settings:
     lr_decay: float = setting(0.97, "Factor on the learning rate after every --lr_every", low=0.0, high=1.0)
     lr_every: int = setting(1, "Epochs after which --lr_decay is applied once more", low=1)
     d_model: int = setting(
-        256, "Width of the router's embeddings and transformer; a multiple of its 4 heads", low=4
+        256, "Width of the router's embeddings and transformer; a multiple of its 4 heads", low=4, high=8192
     )
     actor_scale: float = setting(
         0.0,
         "Factor on the initial weights of the actor's last layer: how decided the untrained router is;"
-        " 1 is Keras' default, 0 the square root of dup x depth / 5, which is 2 for dup 5 and depth 4" + OURS,
+        " 1 is Keras' default, 0 the square root of dup x depth / 5, which is 2 for dup 5 and depth 4"
+        + OURS,
         low=0.0,
     )
     image_scale: float = setting(
@@ -254,7 +255,7 @@ def _check(field, value):
     low, high = limits["low"], limits["high"]
     if low is None:
         return
-    # `not <=` also refuses NaN, and no number may be infinite.
-    if not low <= value <= (sys.float_info.max if high is None else high):
+    # `not <=` also refuses NaN, and no number may be infinite in TensorFlow.
+    if not low <= value <= (FLOAT32_MAX if high is None else high):
         allowed = f"{low} to {high}" if high is not None else f"{low} or more"
         raise UserError(f"--{field.name}={value} is out of range; allowed is {allowed}")

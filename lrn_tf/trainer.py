@@ -258,6 +258,7 @@ class Trainer:
         )
         charts = {"charts/learning_rate": learning_rate, "charts/SPS": rate}
         charts["charts/examples_per_second"] = rate * self.settings.batch_size
+        self.workdir.check_held()
         self._summaries.write(step, {**recent, **charts})
         return done, sums
 
@@ -270,6 +271,7 @@ class Trainer:
 
     def _check_weights(self, step):
         """Before a checkpoint: a loss is taken before the update that may break the weights."""
+        self.workdir.check_held()
         self._check_finite()
         for variable in tf.nest.flatten(self.method.variables):
             if variable.dtype.is_floating and not tf.reduce_all(tf.math.is_finite(variable)):

@@ -11,6 +11,7 @@ import subprocess
 from typing import Any
 
 from lrn_tf.errors import UserError
+from lrn_tf.files import replace, seal, unseal
 from lrn_tf.settings import FREE_ON_RESUME, Settings
 
 PACKAGES = ("lrn_tf", "tensorflow", "keras", "keras-nlp", "tensorflow-datasets", "numpy")
@@ -31,6 +32,7 @@ class Workdir:
         self.metrics = self.path / "metrics.jsonl"
         self._config = self.path / "config.json"
         self._settings = settings
+        self._lock = None
 
     def check(self) -> None:
         """Sees that the run may use the folder. Writes nothing.
@@ -39,11 +41,14 @@ class Workdir:
             UserError: it holds a run with other settings, or any run under --noresume.
         """
         try:
-            held = dict(json.loads(self._config.read_text(encoding="utf-8"))["settings"])
+            held = dict(unseal(json.loads(self._config.read_text(encoding="utf-8")))["settings"])
         except (FileNotFoundError, NotADirectoryError):
             return
-        except (ValueError, KeyError, TypeError, OSError) as error:
-            raise UserError(f"{self._config} cannot be read; give another --workdir") from error
+        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+            raise UserError(
+                f"{self._config} cannot be read; delete it to continue with the settings you give, or give"
+                f" another --workdir"
+            ) from error
         asked = dataclasses.asdict(self._settings)
         different = [
             f"--{name} was {held.get(name)}, is {value}"
@@ -84,9 +89,29 @@ class Workdir:
             except OSError:
                 pass  # a file system without locks
             self.check()  # another run may have come and gone since the first look
+            self._lock = handle
             yield
         finally:
+            self._lock = None
             os.close(handle)
+
+    def check_held(self) -> None:
+        """Sees that the folder is still the one that was locked. Without a lock it is.
+
+        Raises:
+            UserError: somebody deleted it meanwhile, or put another in its place.
+        """
+        if self._lock is None:
+            return
+        try:
+            held = os.path.samestat(os.fstat(self._lock), os.stat(self.path / "lock"))
+        except OSError:
+            held = False
+        if not held:
+            raise UserError(
+                f"--workdir={self.path} was deleted or replaced while the run was using it; run the same"
+                f" command again to start anew"
+            )
 
     def create(self, about: dict[str, Any]) -> None:
         """Makes the folder and writes config.json.
@@ -105,7 +130,7 @@ class Workdir:
         }
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
-            _replace(self._config, json.dumps(config, indent=2) + "\n")
+            replace(self._config, json.dumps(seal(config), indent=2) + "\n")
         except OSError as error:
             raise self._unwritable(error) from error
 
@@ -120,9 +145,13 @@ class Workdir:
         Raises:
             UserError: the disk refuses.
         """
+        with self._writing_metrics(), self.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    @contextlib.contextmanager
+    def _writing_metrics(self):
         try:
-            with self.metrics.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+            yield
         except OSError as error:
             raise UserError(
                 f"cannot write {self.metrics} ({error.strerror}); free space or mend the folder, then run"
@@ -141,20 +170,29 @@ class Workdir:
             if line["step"] <= step and line["step"] % steps_per_epoch == 0
         ]
         if self.metrics.exists():
-            _replace(self.metrics, "".join(json.dumps(line) + "\n" for line in kept))
+            with self._writing_metrics():
+                replace(self.metrics, "".join(json.dumps(line) + "\n" for line in kept))
 
 
 def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
-    """The lines of a metrics.jsonl; what a kill left of a last, half-written line is ignored."""
-    whole = path.read_text(encoding="utf-8").rpartition("\n")[0]
-    return [json.loads(line) for line in whole.splitlines()]
+    """The lines of a metrics.jsonl; what a kill left of a last, half-written line is ignored.
+
+    Raises:
+        UserError: a line is damaged.
+    """
+    *whole, _ = path.read_bytes().split(b"\n")
+    return [_metrics_line(path, i + 1, line) for i, line in enumerate(whole)]
 
 
-def _replace(path, text):
-    """Writes a file whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+def _metrics_line(path, number, text):
+    try:
+        line = json.loads(text)
+        int(line["step"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} cannot be read as a run's metrics, line {number} is damaged; mend or delete that line"
+        ) from error
+    return line
 
 
 def _version(package):

@@ -231,3 +231,42 @@ def any_pool(request):
 def named_pool():
     """Makes one of the small pools by its name."""
     return lambda name: POOLS[name]()
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory):
+    """The folder of a real run of one step, "run", and of its exported model, "model"."""
+    from lrn_tf.main import train
+    from lrn_tf.settings import resolve
+
+    folder = tmp_path_factory.mktemp("exported")
+    given = dict(method="task_head", max_steps=1, examples=128, workdir=str(folder / "run"))
+    train(resolve({**given, "export_dir": str(folder / "model")}))
+    return folder
+
+
+# What tests count beside passing, such as kills; `record_property("kills", 3)` adds to it.
+COUNTED = (
+    "kills",
+    "corruptions",
+    "full disks",
+    "flag sets",
+    "flag sets that ran",
+    "image folders",
+    "image folders that loaded",
+    "image files",
+)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Their sums over the session. They travel with the reports, so that parallel workers count as well."""
+    sums = dict.fromkeys(COUNTED, 0)
+    for report in terminalreporter.getreports("passed"):
+        for name, count in report.user_properties if report.when == "call" else ():
+            if name in sums:
+                sums[name] += count
+    if any(sums.values()):
+        terminalreporter.write_sep("=", "what was tried")
+        terminalreporter.write_line(
+            ", ".join(f"{name}: {count:,}" for name, count in sums.items() if count)
+        )

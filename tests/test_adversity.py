@@ -113,7 +113,9 @@ def test_a_workdir_whose_config_cannot_be_read(folder):
     (folder / "config.json").write_text('{"settings": ')
     ended = command(folder, "--workdir=.")
     assert ended.returncode == 2
-    assert re.fullmatch(r"lrn_tf: config.json cannot be read; give another --workdir\n", ended.stderr)
+    assert re.fullmatch(
+        r"lrn_tf: config.json cannot be read; delete it .*, or give another --workdir\n", ended.stderr
+    )
 
 
 def test_a_workdir_below_a_file(folder):

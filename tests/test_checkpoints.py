@@ -29,6 +29,7 @@ def set_all(variables, value):
 
 def saved(folder, steps):
     """A folder in which a checkpoint of each step was saved; every number in it is its step."""
+    folder.mkdir()
     variables = new_variables()
     checkpoints = Checkpoints(folder, variables)
     for step in steps:

@@ -143,7 +143,7 @@ def test_continuing_records_the_new_end(folder):
 def test_a_config_that_cannot_be_read(folder, content):
     folder.mkdir(parents=True)
     (folder / "config.json").write_bytes(content)
-    assert "config.json cannot be read; give another --workdir" in refused(make(folder))
+    assert "config.json cannot be read; delete it to continue" in refused(make(folder))
 
 
 def test_a_config_that_is_a_folder(folder):

@@ -18,7 +18,6 @@ from lrn_tf.quiet import start_tensorflow
 
 start_tensorflow()
 
-import csv
 import dataclasses
 import functools
 import pathlib
@@ -29,10 +28,10 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
+from lrn_tf import curves
 from lrn_tf import main as lrn_main
 from lrn_tf.benchmarks import load
 from lrn_tf.build import build
-from lrn_tf.curves import COLOURS
 from lrn_tf.errors import UserError
 from lrn_tf.fc_network import LAYERS
 from lrn_tf.settings import LRNS, resolve
@@ -113,7 +112,7 @@ def draw(rows, path, title):
 
     figure = Figure(figsize=(12, 4), layout="constrained")
     for axis, name in zip(figure.subplots(1, 3, sharey=True), MEASURED, strict=True):
-        for method, colour in zip(METHODS.value, COLOURS, strict=False):
+        for method, colour in zip(METHODS.value, curves.COLOURS, strict=False):
             mine = [row for row in rows if row["method"] == method]
             tasks = [row["tasks"] for row in mine]
             axis.plot(tasks, [row[name] for row in mine], "o-", color=colour, label=method)
@@ -124,7 +123,7 @@ def draw(rows, path, title):
     figure.axes[0].set_ylabel("ms per step")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     figure.suptitle(title)
-    figure.savefig(path, dpi=150)
+    curves.save(figure, path)
 
 
 def main(_):
@@ -148,10 +147,7 @@ def main(_):
                 f"{method:14s} {count:5d} " + " ".join(f"{times[name]:9.2f}" for name in MEASURED),
                 flush=True,
             )
-    with (output / "scaling.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    curves.save_csv([tuple(rows[0]), *(tuple(row.values()) for row in rows)], output / "scaling.csv")
     draw(rows, output / "scaling.png", f"{asked.benchmark}, batch {asked.batch_size}, {device}")
 
 

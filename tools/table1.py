@@ -8,13 +8,12 @@ continues after a kill, skips what has finished, and runs longer where --epochs 
 table1.csv, and for each benchmark its curves over epochs and over the time spent training.
 """
 
-import csv
 import pathlib
 
 import numpy as np
 from absl import flags
 
-from lrn_tf import curves, grid, runs
+from lrn_tf import curves, files, grid, runs
 from lrn_tf import main as lrn_main
 from lrn_tf.errors import UserError
 from lrn_tf.settings import LRNS, SGD_METHODS, Settings, resolve
@@ -114,8 +113,7 @@ def rows(benchmark: str, groups: list[runs.Group]) -> list[tuple]:
 def write(tables: dict[str, list[runs.Group]], output: pathlib.Path) -> None:
     """table1.csv, table1.md and a picture for each benchmark."""
     body = [row for benchmark, groups in tables.items() for row in rows(benchmark, groups)]
-    with (output / "table1.csv").open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([COLUMNS, *body])
+    curves.save_csv([COLUMNS, *body], output / "table1.csv")
     lines = ["| " + " | ".join(map(str, row)) + " |" for row in (COLUMNS, ["---"] * len(COLUMNS), *body)]
     lines += ["", "Settings:", ""]
     for benchmark, groups in tables.items():
@@ -126,7 +124,7 @@ def write(tables: dict[str, list[runs.Group]], output: pathlib.Path) -> None:
         path = output / f"{benchmark}.png"
         over = ((curves.EPOCHS, curves.ACCURACY), (curves.MINUTES, curves.ACCURACY))
         curves.draw(groups, path, benchmark, over)
-    (output / "table1.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    files.replace(output / "table1.md", "\n".join(lines) + "\n")
     print("\n".join(lines))
 
 

@@ -1,0 +1,294 @@
+"""Damage to any file of a run or of an exported model: an older state, or one line; never a wrong one."""
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tiny_run import assert_same_run, checkpoint_steps, run
+
+import lrn_tf
+from lrn_tf import files, predict
+from lrn_tf.errors import UserError
+from lrn_tf.runs import read
+
+# As many bits of each file are flipped, one at a time; with a seed of its own each time.
+FLIPS = 12
+SEED = random.SystemRandom().randrange(10**6)
+
+
+def damages(size):
+    """By name, functions from a file's bytes to what is left of them; None is none."""
+    rng = random.Random(f"{SEED} {size}")
+    lengths = sorted({0, 1, size // 3, size // 2, size - 1})
+    found = {"deleted": lambda raw: None}
+    found |= {f"cut to {length} of {size}": lambda raw, n=length: raw[:n] for length in lengths}
+    for bit in (rng.randrange(8 * size) for _ in range(FLIPS)):
+        found[f"bit {bit} of {8 * size} flipped"] = lambda raw, bit=bit: flipped(raw, bit)
+    return found
+
+
+def flipped(raw, bit):
+    raw = bytearray(raw)
+    raw[bit // 8] ^= 1 << bit % 8
+    return bytes(raw)
+
+
+@contextlib.contextmanager
+def damaged(path):
+    """Yields each damage's name after it was done to the file, which is mended afterwards."""
+
+    def each():
+        for name, damage in damages(len(whole)).items():
+            left = damage(whole)
+            path.unlink(missing_ok=True)
+            if left is not None:
+                path.write_bytes(left)
+            yield f"{path.name} {name}, seed {SEED}"
+
+    whole = path.read_bytes()
+    try:
+        yield each()
+    finally:
+        path.write_bytes(whole)
+
+
+def refused(call, *arguments):
+    """The one line with which it is refused, or None."""
+    try:
+        call(*arguments)
+    except UserError as error:
+        assert "\n" not in str(error) and len(str(error)) < 1000
+        return str(error)
+    return None
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A run of 3 epochs of 5 steps: its last three checkpoints are of the steps 5, 10 and 15."""
+    folder = tmp_path_factory.mktemp("tiny") / "run"
+    run(folder)
+    return folder
+
+
+@pytest.mark.parametrize("step", [5, 10, 15])
+@pytest.mark.parametrize("file", ["index", "data-00000-of-00001"])
+def test_a_checkpoint_that_is_damaged_costs_no_more_than_itself(tiny, step, file, record_property, capsys):
+    """The state that is restored is exactly that of some checkpoint: of another one, but for padding."""
+    from lrn_tf.checkpoints import Checkpoints
+
+    states = {s: weights_of(tiny, s) for s in (5, 10, 15)}
+    count = 0
+    with damaged(tiny / "checkpoints" / f"step-{step}.{file}") as each:
+        for name in each:
+            found = {
+                "method": {"weights": tf.Variable(tf.zeros((4, 2)))},
+                "step": tf.Variable(-1, dtype=tf.int64),
+            }
+            assert Checkpoints(tiny / "checkpoints", found).restore(clean=False), name
+            restored, said = int(found["step"]), capsys.readouterr().err
+            assert restored in ((15, 10) if step == 15 else (15,)), name
+            np.testing.assert_array_equal(found["method"]["weights"], states[restored], err_msg=name)
+            assert said == "" or (said.count("\n") == 1 and f"step-{step} is damaged" in said), name
+            assert restored == 15 or said or name.startswith("step-15.index deleted"), name
+            count += 1
+    record_property("corruptions", count)
+
+
+def weights_of(folder, step):
+    reader = tf.train.load_checkpoint(str(folder / "checkpoints" / f"step-{step}"))
+    return reader.get_tensor("method/weights/.ATTRIBUTES/VARIABLE_VALUE")
+
+
+@pytest.mark.parametrize("file", ["config.json", "metrics.jsonl"])
+def test_a_run_with_a_damaged_text_is_continued_or_refused(tiny, file, tmp_path, record_property):
+    """Whoever continues it ends as if nothing had been, or is told what to mend.
+
+    What cannot show is a digit that changes in metrics.jsonl: its lines have no checksum.
+    """
+    count, continued = 0, 0
+    with damaged(tiny / file) as each:
+        for name in each:
+            copy = tmp_path / str(count)
+            shutil.copytree(tiny, copy)
+            said = refused(lambda folder: run(folder, epochs=3), copy)
+            if said is None:
+                assert checkpoint_steps(copy) == [5, 10, 15], name
+                continued += 1
+            else:
+                assert file in said or "other settings" in said, name
+            refused(read, str(copy))
+            count += 1
+            shutil.rmtree(copy)
+    record_property("corruptions", count)
+    # Without config.json the settings are those that are given.
+    assert continued >= 1
+
+
+def test_all_that_is_lost_with_config_json_is_written_again(tiny, tmp_path):
+    shutil.copytree(tiny, tmp_path / "run")
+    (tmp_path / "run" / "config.json").write_text("{}")
+    assert "delete it to continue with the settings you give" in refused(run, tmp_path / "run")
+    (tmp_path / "run" / "config.json").unlink()
+    run(tmp_path / "run")
+    assert_same_run(tmp_path / "run", tiny)
+    for name in ("settings", "about"):
+        ours, theirs = (json.loads((f / "config.json").read_text())[name] for f in (tmp_path / "run", tiny))
+        assert {**ours, "workdir": ""} == {**theirs, "workdir": ""}
+
+
+@pytest.mark.parametrize(
+    "old, new", [('"mean"', '"men"'), ('"seed": 0', '"seed": 1'), ('"std": [', '"std": [1,')]
+)
+def test_a_changed_config_is_not_taken_for_a_run(tiny, tmp_path, old, new):
+    shutil.copytree(tiny, tmp_path / "run")
+    text = (tiny / "config.json").read_text()
+    assert text.count(old) == 1
+    (tmp_path / "run" / "config.json").write_text(text.replace(old, new))
+    assert "cannot be read as a run (its checksum does not fit)" in refused(read, str(tmp_path / "run"))
+
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 1)).astype(np.uint8)
+
+
+def answer(folder):
+    return lrn_tf.load(str(folder))(IMAGES, [0, 3, 5, 9])["probabilities"]
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "saved_model.pb",
+        "lrn_tf.json",
+        "variables/variables.index",
+        "variables/variables.data-00000-of-00001",
+    ],
+)
+def test_a_damaged_model_is_refused(exported, file, record_property):
+    """Also where TensorFlow would see nothing, as within the graph."""
+    card, count = json.loads((exported / "model" / "lrn_tf.json").read_text()), 0
+    with damaged(exported / "model" / file) as each:
+        for name in each:
+            said = refused(lrn_tf.load, str(exported / "model"))
+            if name.startswith("lrn_tf.json deleted"):
+                assert "has no config.json" in said
+            elif said is None:  # a space between two values
+                assert file == "lrn_tf.json" and json.loads((exported / "model" / file).read_text()) == card
+            else:
+                assert "cannot be read as an exported model" in said, name
+            count += 1
+    answer(exported / "model")
+    record_property("corruptions", count)
+
+
+def test_a_file_of_no_account_may_change(exported, tmp_path):
+    shutil.copytree(exported / "model", tmp_path / "model")
+    (tmp_path / "model" / "README.md").write_text("mine")
+    np.testing.assert_array_equal(answer(tmp_path / "model"), answer(exported / "model"))
+
+
+def test_a_damaged_run_is_not_loaded(exported, record_property):
+    """Its only checkpoint, of a real method: the newest state is refused, or it is the right one."""
+    before, count = answer(exported / "run"), 0
+    for file in ("index", "data-00000-of-00001"):
+        path = exported / "run" / "checkpoints" / f"step-1.{file}"
+        whole = path.read_bytes()
+        for bit in (random.Random(f"{SEED} {file}").randrange(8 * len(whole)) for _ in range(2)):
+            path.write_bytes(flipped(whole, bit))
+            with contextlib.suppress(UserError):
+                np.testing.assert_array_equal(answer(exported / "run"), before)
+            count += 1
+        path.write_bytes(whole)
+    record_property("corruptions", count)
+
+
+def test_predict_says_it_in_one_line(exported, tmp_path, monkeypatch, capsys):
+    """The program, in this process: it ends as `program.run` makes it end."""
+    from absl.testing import flagsaver
+
+    from lrn_tf import program
+
+    shutil.copytree(exported / "model", tmp_path / "copy")
+    graph = tmp_path / "copy" / "saved_model.pb"
+    graph.write_bytes(flipped(graph.read_bytes(), 1000))
+    monkeypatch.setattr(sys, "argv", ["predict", f"--model={tmp_path / 'copy'}", "--task=1", "a.png"])
+    with flagsaver.flagsaver(), pytest.raises(SystemExit) as ended:
+        program.run(predict.main, takes="image file")
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("lrn_tf: ") and "saved_model.pb missing or not as exported" in line
+
+
+# What runs code that a file brings, or another program.
+AUDITED = (
+    "pickle.find_class",
+    "subprocess.Popen",
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "ctypes.dlopen",
+)
+seen = []
+sys.addaudithook(lambda event, _: seen.append(event) if event in AUDITED else None)
+
+
+def test_loading_runs_nothing_but_a_graph(exported):
+    answer(exported / "model"), answer(exported / "run")  # what is imported on the way is ours
+    seen.clear()
+    answer(exported / "model"), answer(exported / "run")
+    assert not seen
+    import pickle
+
+    pickle.loads(pickle.dumps(files.seal))
+    assert seen == ["pickle.find_class"]  # it would have been seen
+
+
+def test_a_model_holds_no_python(exported):
+    """No op of its graph calls back into Python, and nothing of Keras is saved with it."""
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    model = saved_model_pb2.SavedModel()
+    model.ParseFromString((exported / "model" / "saved_model.pb").read_bytes())
+    graph = model.meta_graphs[0].graph_def
+    ops = {node.op for function in graph.library.function for node in function.node_def}
+    ops |= {node.op for node in graph.node}
+    assert len(ops) > 20
+    assert not {op for op in ops if "Py" in op or op in ("ReadFile", "WriteFile", "LoadLibrary")} - {
+        "SaveV2"
+    }
+    names = sorted(
+        path.relative_to(exported / "model").as_posix() for path in (exported / "model").rglob("*")
+    )
+    assert not [
+        name for name in names if name.endswith((".pkl", ".py", ".keras", ".h5")) or "keras" in name
+    ]
+
+
+def test_the_package_never_unpickles_or_evaluates():
+    import ast
+    import pathlib
+
+    forbidden = {
+        "pickle",
+        "marshal",
+        "shelve",
+        "dill",
+        "joblib",
+        "eval",
+        "exec",
+        "Lambda",
+        "models",
+        "allow_pickle",
+    }
+    for path in pathlib.Path(lrn_tf.__file__).parent.glob("*.py"):
+        words = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            words |= {getattr(node, name, None) for name in ("id", "attr", "arg", "module")}
+            words |= {alias.name for alias in getattr(node, "names", []) if isinstance(alias, ast.alias)}
+        assert not words & forbidden, path
+    assert os.path.basename(lrn_tf.__file__) == "__init__.py"
