@@ -1,12 +1,13 @@
 """Evaluation: the whole test set under the most probable paths."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import tensorflow as tf
 
 from lrn_tf.batches import DeviceExamples, consecutive_rows
-from lrn_tf.method import Method
+from lrn_tf.method import Method, module_names
 from lrn_tf.supervised import cross_entropy
 
 BATCH_SIZE = 256
@@ -99,6 +100,40 @@ class Evaluation:
     def task_information(self, modules) -> float:
         """`task_information` of some of the modules."""
         return task_information(self.chosen[:, list(modules)])
+
+    @property
+    def sharing(self) -> np.ndarray:
+        """`[K, K]`, how much of two tasks' networks is the same; NaN for a task without a module.
+
+        Of the modules in the networks of two examples, the share that is in both: |A and B| over the mean
+        of |A| and |B|, each as expected for two examples drawn at random, one from each task. Beside the
+        diagonal 1 means that the two tasks have one network; on it, that the task has a single one.
+        """
+        use = self.chosen / np.maximum(self.examples, 1)[:, None]  # (K, N)
+        length = use.sum(axis=1)
+        mean = (length[:, None] + length) / 2
+        mean[(length == 0)[:, None] | (length == 0)] = np.nan
+        return use @ use.T / mean
+
+    @functools.cached_property
+    def networks(self) -> tuple[np.ndarray, np.ndarray]:
+        """The distinct networks, and whose they are.
+
+        Returns:
+            int `[U, T]`, the paths without gaps, filled up with N, most used first; and int `[n]`, which
+            of them each example has.
+        """
+        paths = np.minimum(self.paths, self.num_modules)
+        order = np.argsort(paths == self.num_modules, axis=1, kind="stable")
+        paths = np.take_along_axis(paths, order, axis=1)
+        found, which, count = np.unique(paths, axis=0, return_inverse=True, return_counts=True)
+        rank = np.argsort(-count, kind="stable")
+        return found[rank], np.argsort(rank)[which]
+
+    def names(self, path) -> list[str]:
+        """The modules of a path, such as `conv.3`."""
+        known = module_names(self.kinds)
+        return [known[module] for module in path if module < len(known)]
 
 
 def task_information(chosen: np.ndarray) -> float:
