@@ -24,6 +24,8 @@ DASHES = ("-", "--", "-.", ":")
 
 ACCURACY = ("test accuracy, %", lambda run: 100 * run.column("test_accuracy"))
 UNUSED = ("unused modules", lambda run: run.column("unused_modules"))
+LOSS = ("test cross-entropy, nats", lambda run: run.column("test_loss"))
+LENGTH = ("modules in a network", lambda run: run.column("mean_length"))
 EPOCHS = ("epoch", lambda run: run.column("epoch"))
 MINUTES = ("minutes of training", lambda run: np.cumsum(run.column("seconds")) / 60)
 # What is drawn over what, panel by panel.
@@ -31,11 +33,19 @@ FIGURE = ((EPOCHS, ACCURACY), (EPOCHS, UNUSED))
 
 
 def draw(groups: Sequence[Group], path: pathlib.Path, title: str = "", panels=FIGURE) -> None:
-    """A PNG: in each panel the mean of each group's runs and their range."""
+    """A PNG of `figure`."""
+    figure(groups, title, panels).savefig(path, dpi=150)
+
+
+def figure(groups: Sequence[Group], title: str = "", panels=FIGURE):
+    """A matplotlib `Figure`: in each panel the mean of each group's runs and their range.
+
+    Groups without labels have no legend.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5 * len(panels), 4), layout="constrained")
-    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    drawn = Figure(figsize=(5 * len(panels), 4), layout="constrained")
+    axes = drawn.subplots(1, len(panels), squeeze=False)[0]
     for axis, ((x_name, x_of), (y_name, y_of)) in zip(axes, panels, strict=True):
         for i, group in enumerate(groups):
             x, y = group.stack(x_of).mean(axis=0), group.stack(y_of)  # (epochs,), (runs, epochs)
@@ -51,10 +61,11 @@ def draw(groups: Sequence[Group], path: pathlib.Path, title: str = "", panels=FI
             axis.xaxis.get_major_locator().set_params(integer=True)
         if y_of is UNUSED[1]:
             axis.set_ylim(bottom=0)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9)
+    if any(group.label for group in groups):
+        drawn.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9)
     if title:
-        figure.suptitle(title)
-    figure.savefig(path, dpi=150)
+        drawn.suptitle(title)
+    return drawn
 
 
 def write(groups: Sequence[Group], path: pathlib.Path) -> None:

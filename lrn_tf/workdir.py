@@ -105,7 +105,7 @@ class Workdir:
         }
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
-            _replace(self._config, json.dumps(config, indent=2) + "\n")
+            write_whole(self._config, json.dumps(config, indent=2) + "\n")
         except OSError as error:
             raise self._unwritable(error) from error
 
@@ -141,7 +141,7 @@ class Workdir:
             if line["step"] <= step and line["step"] % steps_per_epoch == 0
         ]
         if self.metrics.exists():
-            _replace(self.metrics, "".join(json.dumps(line) + "\n" for line in kept))
+            write_whole(self.metrics, "".join(json.dumps(line) + "\n" for line in kept))
 
 
 def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
@@ -150,7 +150,7 @@ def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in whole.splitlines()]
 
 
-def _replace(path, text):
+def write_whole(path: pathlib.Path, text: str) -> None:
     """Writes a file whole or not at all."""
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text, encoding="utf-8")
