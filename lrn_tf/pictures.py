@@ -181,5 +181,4 @@ def _blues():
     from matplotlib.colors import LinearSegmentedColormap
 
     colours = LinearSegmentedColormap.from_list("use", ["#e1eef7", COLOURS[0], "#00263d"])
-    colours.set_extremes(under="white", bad="white")
-    return colours
+    return colours.with_extremes(under="white", bad="white")

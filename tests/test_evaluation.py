@@ -178,3 +178,46 @@ def test_a_method_without_paths():
     held = dataclasses.replace(recorded([0, 1], np.zeros((2, 0), int), 2, 0), kinds={})
     assert held.chosen.shape == (2, 0)
     assert (held.mean_length, held.unused_modules, held.confidence) == (0.0, 0, 1.0)
+
+
+def brute_force_sharing(task, paths, num_tasks, num_modules):
+    """`Evaluation.sharing`, example by example."""
+    networks = [{m for m in path if m < num_modules} for path in paths]
+    shared = np.full((num_tasks, num_tasks), np.nan)
+    for a, b in np.ndindex(num_tasks, num_tasks):
+        pairs = [
+            (networks[i], networks[j]) for i in np.flatnonzero(task == a) for j in np.flatnonzero(task == b)
+        ]
+        both = sum(len(one & other) for one, other in pairs)
+        mean = sum((len(one) + len(other)) / 2 for one, other in pairs)
+        if mean:
+            shared[a, b] = both / mean
+    return shared
+
+
+def test_sharing_is_that_of_all_pairs_of_examples():
+    rng = np.random.default_rng(3)
+    task = rng.choice([0, 1, 3], 60)
+    paths = np.stack([rng.permutation(9)[:4] for _ in task])  # 6, 7 and 8 add none
+    paths[task == 3] = [0, 5, 8, 8]
+    held = recorded(task, paths, num_tasks=4, num_modules=6)
+    expected = brute_force_sharing(task, paths, 4, 6)
+    np.testing.assert_allclose(held.sharing, expected)
+    assert held.sharing[3, 3] == 1 and np.isnan(held.sharing[2]).all()
+
+
+def test_networks_are_paths_without_gaps_the_most_used_first():
+    # 4 and 5 add none: the first three are one network. Order matters: the last one is another.
+    paths = [[0, 4, 3], [0, 3, 4], [5, 0, 3], [1, 2, 3], [3, 0, 4]]
+    held = recorded([0] * 5, paths, num_tasks=1, num_modules=4)
+    networks, which = held.networks
+    assert networks[0].tolist() == [0, 3, 4]
+    assert {tuple(network) for network in networks} == {(0, 3, 4), (1, 2, 3), (3, 0, 4)}
+    assert which[:3].tolist() == [0, 0, 0]
+    for path, u in zip(paths, which, strict=True):
+        assert [m for m in networks[u] if m < 4] == [m for m in path if m < 4]
+
+
+def test_names_of_modules():
+    held = dataclasses.replace(recorded([0], [[0]], 1, 3), kinds={"a": range(2), "b": range(2, 3)})
+    assert held.names([2, 0, 3, 1]) == ["b.0", "a.0", "a.1"]
