@@ -59,8 +59,8 @@ def figure(groups: Sequence[Group], title: str = "", panels=FIGURE):
         axis.grid(alpha=0.3)
         if x_of is EPOCHS[1]:
             axis.xaxis.get_major_locator().set_params(integer=True)
-        if y_of is UNUSED[1]:
-            axis.set_ylim(bottom=0)
+        if y_of in (UNUSED[1], LENGTH[1]):
+            axis.set_ylim(0, max(axis.get_ylim()[1], 1))
     if any(group.label for group in groups):
         drawn.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9)
     if title:

@@ -27,7 +27,7 @@ figure img.fit { max-width: 100%; height: auto; }
 table { border-collapse: collapse; margin: 1rem 0; font-size: .9rem; overflow-wrap: normal; }
 th, td { border-bottom: 1px solid #ddd; padding: .3rem .8rem .3rem 0; text-align: left;
   vertical-align: top; }
-th[scope=row] { white-space: nowrap; }
+th[scope=row] { white-space: nowrap; } td:not(.number) { min-width: 10rem; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; margin: 0; }
 dt { color: #444; } dd { margin: 0; }

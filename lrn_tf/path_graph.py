@@ -140,7 +140,10 @@ def _whose(task, tasks):
     """The tasks of some examples: two at most by name."""
     found, counts = np.unique(task, return_counts=True)
     order = np.argsort(-counts, kind="stable")
-    names = [tasks[found[i]] for i in order[:2]]
-    names = [f"task {name}" if name.isdigit() else name.replace("_", " ") for name in names]
-    words = [textwrap.shorten(name, 24, placeholder="…") for name in names]
+    words = [textwrap.shorten(called(tasks[found[i]]), 24, placeholder="…") for i in order[:2]]
     return "\n".join(words) + (f" and {len(found) - 2} more" if len(found) > 2 else "")
+
+
+def called(task: str) -> str:
+    """What a task is called in a sentence; some have numbers for names."""
+    return f"task {task}" if task.isdigit() else task.replace("_", " ")

@@ -9,6 +9,7 @@ from lrn_tf.benchmarks import Benchmark
 from lrn_tf.evaluation import Evaluation
 from lrn_tf.method import Method
 from lrn_tf.page import text
+from lrn_tf.path_graph import called
 from lrn_tf.runs import Group, Run
 from lrn_tf.settings import FREE_ON_RESUME, Settings, preset
 
@@ -92,7 +93,7 @@ def training(shown: Shown):
 
 def tasks(shown: Shown):
     """Accuracy task by task, and what is taken for what."""
-    e, names = shown.evaluation, shown.tasks
+    e, names = shown.evaluation, [called(task) for task in shown.tasks]
     rows = []
     for k, accuracy in enumerate(e.accuracy_per_task):
         mine = e.task == k
@@ -174,6 +175,7 @@ def modules(shown: Shown):
 
 
 def _most_alike(sharing, names):
+    names = [called(name) for name in names]
     beside = np.where(np.eye(len(names), dtype=bool) | np.isnan(sharing), -1, sharing)
     a, b = np.unravel_index(beside.argmax(), beside.shape)
     if beside[a, b] <= 0:
