@@ -27,7 +27,7 @@ figure img.fit { max-width: 100%; height: auto; }
 table { border-collapse: collapse; margin: 1rem 0; font-size: .9rem; overflow-wrap: normal; }
 th, td { border-bottom: 1px solid #ddd; padding: .3rem .8rem .3rem 0; text-align: left;
   vertical-align: top; }
-th[scope=row] { white-space: nowrap; } td:not(.number) { min-width: 10rem; }
+th[scope=row] { white-space: nowrap; } td:not(.number) { min-width: 16rem; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; margin: 0; }
 dt { color: #444; } dd { margin: 0; }
@@ -38,6 +38,9 @@ dt { color: #444; } dd { margin: 0; }
 .example.wrong { border-color: #d55e00; }
 .example img { width: 5rem; height: 5rem; image-rendering: pixelated; flex: none; }
 .example dl { gap: 0 .6rem; align-content: start; }
+@media (max-width: 40rem) {
+  th[scope=row] { white-space: normal; overflow-wrap: anywhere; min-width: 5rem; }
+}
 """
 
 
@@ -107,7 +110,7 @@ def table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[str]], n
 def picture(figure, alt: str, caption: str = "") -> str:
     """A matplotlib figure in its own size; a small one shrinks with the window, a large one scrolls."""
     width, height = (round(96 * inches) for inches in figure.get_size_inches())
-    small = width < 640
+    small = width < 500
     fit = ' class="fit"' if small else ""
     source = _smaller(figure)
     image = f'<img src="{source}" alt="{text(alt)}" width="{width}" height="{height}"{fit}>'
