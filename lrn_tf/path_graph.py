@@ -84,7 +84,7 @@ def _lanes(names, thick, middle):
         heights = {name: max(height, BOX) for name, height in heights.items()}
         order = sorted(through, key=lambda name: np.mean(middle[through[name]]))
         wanted = np.array([np.mean(middle[through[name]]) for name in order])
-        places = _apart(wanted, np.array([heights[name] for name in order]), middle[0], middle[-1])
+        places = _apart(wanted, np.array([heights[name] for name in order]), ROW * len(names))
         for name, place in zip(order, places, strict=True):
             boxes[t, name] = place, heights[name]
             y = place - sum(thick[i] for i in through[name]) / 2
@@ -94,12 +94,13 @@ def _lanes(names, thick, middle):
     return lanes, boxes
 
 
-def _apart(wanted, heights, top, bottom, gap=0.08):
+def _apart(wanted, heights, bottom, gap=0.08):
     """Places in the order of those that are wanted, pushed down and then up until nothing overlaps."""
     places = wanted.copy()
+    places[0] = max(places[0], heights[0] / 2 + gap)
     for i in range(1, len(places)):
         places[i] = max(places[i], places[i - 1] + (heights[i - 1] + heights[i]) / 2 + gap)
-    places[-1] = min(places[-1], max(bottom, wanted[-1]))
+    places[-1] = min(places[-1], bottom - heights[-1] / 2)
     for i in range(len(places) - 2, -1, -1):
         places[i] = min(places[i], places[i + 1] - (heights[i + 1] + heights[i]) / 2 - gap)
     return places

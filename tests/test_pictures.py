@@ -12,7 +12,7 @@ import tensorflow as tf
 from google.protobuf import text_format
 from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.plugins.projector import ProjectorConfig
-from tiny_run import Softmax, benchmark, examples
+from tiny_run import Softmax, benchmark, examples, run
 
 from lrn_tf import compute, path_graph, pictures, projector
 from lrn_tf.evaluation import Evaluation
@@ -92,18 +92,40 @@ def test_top_paths_name_modules_shares_and_tasks():
 
 
 def test_boxes_of_a_column_do_not_overlap():
-    names = [[f"a.{i % 3}", f"b.{i * 7 % 5}", f"c.{i}"] for i in range(12)]
-    thick, middle = np.full(12, 0.28), 0.62 * np.arange(12)
+    # Steep ones, too: four modules with one network each want to be where the fifth is, with eight.
+    fourth = ["d.0", "d.0", "d.0", "d.1", "d.2", "d.3", "d.4", *["d.0"] * 5]
+    names = [[f"a.{i % 3}", f"b.{i * 7 % 5}", f"c.{i}", fourth[i]] for i in range(12)]
+    thick, middle = np.full(12, 0.28), path_graph.ROW * (np.arange(12) + 0.5)
     lanes, boxes = path_graph._lanes(names, thick, middle)
-    for t in range(3):
+    for t in range(4):
         column = sorted((y, tall, name) for (step, name), (y, tall) in boxes.items() if step == t)
         for (y, tall, _), (below, its, _) in zip(column, column[1:], strict=False):
             assert below - its / 2 >= y + tall / 2
+        assert column[0][0] - column[0][1] / 2 >= 0
+        assert column[-1][0] + column[-1][1] / 2 <= path_graph.ROW * 12
         # Ribbons lie in the boxes of their modules, side by side.
         for y, tall, name in column:
             inside = sorted(lanes[i][t] for i in range(12) if names[i][t] == name)
             assert inside[0] - 0.14 >= y - tall / 2 and inside[-1] + 0.14 <= y + tall / 2
             assert np.all(np.diff(inside) >= 0.28 - 1e-9)
+
+
+def test_boxes_are_pushed_apart_at_both_ends():
+    rng = np.random.default_rng(1)
+    for _ in range(100):
+        heights = rng.uniform(0.3, 0.6, rng.integers(1, 8))
+        wanted = np.sort(rng.choice([0.1, 2.5, 4.9], len(heights)) + rng.normal(0, 0.05, len(heights)))
+        places = path_graph._apart(wanted, heights, 5.0)
+        top, bottom = places - heights / 2, places + heights / 2
+        assert top[0] >= 0 and bottom[-1] <= 5.0 and np.all(top[1:] >= bottom[:-1])
+
+
+@pytest.mark.parametrize("every, steps", [(0, []), (2, [10, 15]), (9, [15])])
+def test_pictures_come_every_so_often_and_after_the_last_epoch(every, steps, tmp_path):
+    run(tmp_path, pictures_every=every)
+    found = events(tmp_path)
+    assert [step for step, _ in found.get("paths/top_paths", [])] == steps
+    assert [step for step, _ in found["test/length"]] == [5, 10, 15]
 
 
 @pytest.mark.parametrize("modules", [6, 60, 240])

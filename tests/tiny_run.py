@@ -101,8 +101,8 @@ def run(folder, size=22, epochs=EPOCHS, method=None, **given):
     """Trains, from whatever the folder holds; returns the method."""
     data = benchmark(size)
     method = Softmax(data, **(method or {}))
-    given = dict(batch_size=BATCH, minibatch_size=BATCH, epochs=epochs, pictures_every=0) | given
-    given = dict(learning_rate=0.1) | given
+    small = dict(batch_size=BATCH, minibatch_size=BATCH, epochs=epochs, learning_rate=0.1)
+    given = small | dict(pictures_every=0) | given
     workdir = Workdir(resolve({"workdir": str(folder), **given}))
     workdir.check()
     Trainer(method, data, resolve({"workdir": str(folder), **given}), workdir).run()
