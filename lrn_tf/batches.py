@@ -32,12 +32,10 @@ def shuffled_rows(size: int, batch_size: int, seed: int, epoch: int) -> np.ndarr
     return order[: steps * batch_size].reshape(steps, batch_size).astype(np.int32)
 
 
-def consecutive_rows(size: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """All rows once, in batches of one size: rows int32 and real bool, both `[batches, batch_size]`.
+def consecutive_rows(size: int, batch_size: int) -> np.ndarray:
+    """All rows once and in order, in batches of one size, int32 `[batches, batch_size]`.
 
-    The last batch is filled up with row 0, marked as not real.
+    The last batch is filled up with row 0.
     """
-    batches = -(-size // batch_size)
-    rows = np.arange(batches * batch_size, dtype=np.int32)
-    real = rows < size
-    return np.where(real, rows, 0).reshape(batches, -1), real.reshape(batches, -1)
+    rows = np.arange(-(-size // batch_size) * batch_size, dtype=np.int32)
+    return np.where(rows < size, rows, 0).reshape(-1, batch_size)

@@ -26,6 +26,8 @@ DASHES = ("-", "--", "-.", ":")
 
 ACCURACY = ("test accuracy, %", lambda run: 100 * run.column("test_accuracy"))
 UNUSED = ("unused modules", lambda run: run.column("unused_modules"))
+LOSS = ("test cross-entropy, nats", lambda run: run.column("test_loss"))
+LENGTH = ("modules in a network", lambda run: run.column("mean_length"))
 EPOCHS = ("epoch", lambda run: run.column("epoch"))
 MINUTES = ("minutes of training", lambda run: np.cumsum(run.column("seconds")) / 60)
 # What is drawn over what, panel by panel.
@@ -33,11 +35,19 @@ FIGURE = ((EPOCHS, ACCURACY), (EPOCHS, UNUSED))
 
 
 def draw(groups: Sequence[Group], path: pathlib.Path, title: str = "", panels=FIGURE) -> None:
-    """A PNG: in each panel the mean of each group's runs and their range."""
+    """A PNG of `figure`."""
+    save(figure(groups, title, panels), path)
+
+
+def figure(groups: Sequence[Group], title: str = "", panels=FIGURE):
+    """A matplotlib `Figure`: in each panel the mean of each group's runs and their range.
+
+    Groups without labels have no legend.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5 * len(panels), 4), layout="constrained")
-    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    drawn = Figure(figsize=(5 * len(panels), 4), layout="constrained")
+    axes = drawn.subplots(1, len(panels), squeeze=False)[0]
     for axis, ((x_name, x_of), (y_name, y_of)) in zip(axes, panels, strict=True):
         for i, group in enumerate(groups):
             x, y = group.stack(x_of).mean(axis=0), group.stack(y_of)  # (epochs,), (runs, epochs)
@@ -51,12 +61,13 @@ def draw(groups: Sequence[Group], path: pathlib.Path, title: str = "", panels=FI
         axis.grid(alpha=0.3)
         if x_of is EPOCHS[1]:
             axis.xaxis.get_major_locator().set_params(integer=True)
-        if y_of is UNUSED[1]:
-            axis.set_ylim(bottom=0)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9)
+        if y_of in (UNUSED[1], LENGTH[1]):
+            axis.set_ylim(0, max(axis.get_ylim()[1], 1))
+    if any(group.label for group in groups):
+        drawn.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9)
     if title:
-        figure.suptitle(title)
-    save(figure, path)
+        drawn.suptitle(title)
+    return drawn
 
 
 def save(figure, path: pathlib.Path) -> None:

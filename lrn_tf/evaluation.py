@@ -1,55 +1,139 @@
 """Evaluation: the whole test set under the most probable paths."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import tensorflow as tf
 
 from lrn_tf.batches import DeviceExamples, consecutive_rows
-from lrn_tf.method import Method
+from lrn_tf.method import Method, module_names
+from lrn_tf.supervised import cross_entropy
 
 BATCH_SIZE = 256
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What a method does on a set of examples; K tasks, N modules.
+    """What a method does on n examples, one by one and in their order; the rest follows from that.
 
     Attributes:
-        examples: int `[K]`, the number of examples of each task.
-        right: int `[K]`, how many of them are classified correctly.
-        ce: mean cross-entropy in nats.
-        chosen: int `[K, N]`, how many networks of each task hold each module.
-        confidence: mean probability of the chosen path.
+        num_tasks: K.
+        kinds: the N modules by the name of their kind; empty for a method that does not route.
+        task: int `[n]`.
+        label: int `[n]`.
+        predicted: int `[n]`, the most probable class.
+        probability: float `[n]`, what the method gives that class.
+        cross_entropy: float `[n]`, in nats.
+        paths: int `[n, T]`, the modules of each network; a number past the last of them adds none.
+        path_probability: float `[n]`, what the method gives the path.
     """
 
-    examples: np.ndarray
-    right: np.ndarray
-    ce: float
-    chosen: np.ndarray
-    confidence: float
+    num_tasks: int
+    kinds: dict[str, range]
+    task: np.ndarray
+    label: np.ndarray
+    predicted: np.ndarray
+    probability: np.ndarray
+    cross_entropy: np.ndarray
+    paths: np.ndarray
+    path_probability: np.ndarray
+
+    @property
+    def num_modules(self) -> int:
+        """N."""
+        return sum(map(len, self.kinds.values()))
+
+    @property
+    def right(self) -> np.ndarray:
+        """bool `[n]`, which are classified correctly."""
+        return self.predicted == self.label
+
+    @property
+    def examples(self) -> np.ndarray:
+        """int `[K]`, the number of examples of each task."""
+        return np.bincount(self.task, minlength=self.num_tasks)
 
     @property
     def accuracy(self) -> float:
-        return float(self.right.sum() / self.examples.sum())
+        return float(self.right.mean())
 
     @property
     def accuracy_per_task(self) -> np.ndarray:
-        return self.right / np.maximum(self.examples, 1)
+        """`[K]`; 0 for a task without examples."""
+        right = np.bincount(self.task[self.right], minlength=self.num_tasks)
+        return right / np.maximum(self.examples, 1)
+
+    @property
+    def ce(self) -> float:
+        """Mean cross-entropy in nats."""
+        return float(self.cross_entropy.mean(dtype=np.float64))
+
+    @property
+    def confidence(self) -> float:
+        """Mean probability of the chosen path."""
+        return float(self.path_probability.mean(dtype=np.float64))
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """int `[n]`, the number of modules in each network."""
+        return (self.paths < self.num_modules).sum(axis=1)
+
+    @property
+    def mean_length(self) -> float:
+        """Modules in a network."""
+        return float(self.lengths.mean())
+
+    @property
+    def chosen(self) -> np.ndarray:
+        """int `[K, N]`, how many networks of each task hold each module."""
+        added = self.paths < self.num_modules
+        cell = (self.task[:, None] * self.num_modules + self.paths)[added]
+        counts = np.bincount(cell, minlength=self.num_tasks * self.num_modules)
+        return counts.reshape(self.num_tasks, self.num_modules)
 
     @property
     def unused_modules(self) -> int:
         """Modules in nobody's network (Sec. 5.3)."""
         return int((self.chosen.sum(axis=0) == 0).sum())
 
-    @property
-    def mean_length(self) -> float:
-        """Modules in a network."""
-        return float(self.chosen.sum() / self.examples.sum())
-
     def task_information(self, modules) -> float:
         """`task_information` of some of the modules."""
         return task_information(self.chosen[:, list(modules)])
+
+    @property
+    def sharing(self) -> np.ndarray:
+        """`[K, K]`, how much of two tasks' networks is the same; NaN for a task without a module.
+
+        Of the modules in the networks of two examples, the share that is in both: |A and B| over the mean
+        of |A| and |B|, each as expected for two examples drawn at random, one from each task. Beside the
+        diagonal 1 means that the two tasks have one network; on it, that the task has a single one.
+        """
+        use = self.chosen / np.maximum(self.examples, 1)[:, None]  # (K, N)
+        length = use.sum(axis=1)
+        mean = (length[:, None] + length) / 2
+        mean[(length == 0)[:, None] | (length == 0)] = np.nan
+        return use @ use.T / mean
+
+    @functools.cached_property
+    def networks(self) -> tuple[np.ndarray, np.ndarray]:
+        """The distinct networks, and whose they are.
+
+        Returns:
+            int `[U, T]`, the paths without gaps, filled up with N, most used first; and int `[n]`, which
+            of them each example has.
+        """
+        paths = np.minimum(self.paths, self.num_modules)
+        order = np.argsort(paths == self.num_modules, axis=1, kind="stable")
+        paths = np.take_along_axis(paths, order, axis=1)
+        found, which, count = np.unique(paths, axis=0, return_inverse=True, return_counts=True)
+        rank = np.argsort(-count, kind="stable")
+        return found[rank], np.argsort(rank)[which]
+
+    def names(self, path) -> list[str]:
+        """The modules of a path, such as `conv.3`."""
+        known = module_names(self.kinds)
+        return [known[module] for module in path if module < len(known)]
 
 
 def task_information(chosen: np.ndarray) -> float:
@@ -76,42 +160,27 @@ class Evaluator:
         self._method = method
         self._examples = examples
         self._num_tasks = num_tasks
-        self._num_modules = sum(len(modules) for modules in method.kinds.values())
         self._evaluate_batch = tf.function(self._evaluate_batch, autograph=False)
 
     def __call__(self) -> Evaluation:
-        totals = None
-        rows, real = consecutive_rows(self._examples.size, min(BATCH_SIZE, self._examples.size))
-        for batch in zip(rows, real, strict=True):
-            sums = self._evaluate_batch(*(tf.constant(b) for b in batch))
-            totals = sums if totals is None else [a + b for a, b in zip(totals, sums, strict=True)]
-        examples, right, ce, chosen, probability = (total.numpy() for total in totals)
-        count = examples.sum()
-        return Evaluation(
-            examples=examples,
-            right=right,
-            ce=float(ce / count),
-            chosen=chosen,
-            confidence=float(probability / count),
-        )
+        size = self._examples.size
+        rows = consecutive_rows(size, min(BATCH_SIZE, size))
+        # Fetched after the last batch: until then nothing waits for the device.
+        batches = [self._evaluate_batch(tf.constant(of_batch)) for of_batch in rows]
+        # The rows that fill up the last batch come last.
+        columns = {name: np.concatenate([b[name].numpy() for b in batches])[:size] for name in batches[0]}
+        return Evaluation(self._num_tasks, self._method.kinds, **columns)
 
-    def _evaluate_batch(self, rows, real):
-        """Sums over the real rows: the fields of Evaluation, before division."""
+    def _evaluate_batch(self, rows):
+        """The columns of Evaluation, by name, for some rows."""
         images, tasks, labels = self._examples.batch(rows)
         prediction = self._method.predict(images, tasks)
-        weight = tf.cast(real, tf.int32)
-        right = weight * tf.cast(tf.argmax(prediction.logits, 1, tf.int32) == labels, tf.int32)
-        ce = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, prediction.logits)
-        used = tf.reduce_sum(tf.one_hot(prediction.paths, self._num_modules, dtype=tf.int32), axis=1)
-
-        def per_task(x):
-            # A matrix product: sums over rows in an order that does not depend on the device.
-            return tf.matmul(tf.one_hot(tasks, self._num_tasks, dtype=tf.int32), x, transpose_a=True)
-
-        return [
-            per_task(weight[:, None])[:, 0],
-            per_task(right[:, None])[:, 0],
-            tf.reduce_sum(tf.cast(ce, tf.float64) * tf.cast(weight, tf.float64)),
-            per_task(used * weight[:, None]),
-            tf.reduce_sum(tf.exp(tf.cast(prediction.log_policy, tf.float64)) * tf.cast(weight, tf.float64)),
-        ]
+        return {
+            "task": tasks,
+            "label": labels,
+            "predicted": tf.argmax(prediction.logits, axis=1, output_type=tf.int32),
+            "probability": tf.reduce_max(tf.nn.softmax(prediction.logits), axis=1),
+            "cross_entropy": cross_entropy(prediction.logits, labels),
+            "paths": prediction.paths,
+            "path_probability": tf.exp(prediction.log_policy),
+        }

@@ -37,25 +37,44 @@ def restore(run: Run):
         UserError: there is no checkpoint that can be read.
     """
     start_tensorflow()
-    import tensorflow as tf
-
     from lrn_tf.benchmarks import Problem
-    from lrn_tf.build import build
-    from lrn_tf.checkpoints import Checkpoints
     from lrn_tf.precision import layers_compute_in
     from lrn_tf.served import Served
 
+    settings = settings_of(run)
     try:
-        settings, about = resolve(run.settings), run.about["problem"]
+        about = run.about["problem"]
         problem = Problem(**{**about, "image_shape": tuple(about["image_shape"])})
     except (TypeError, KeyError) as error:
         raise UserError(f"{run.folder} was made by another version of lrn_tf ({error})") from error
+    method, step = restore_method(run, problem)
+    with layers_compute_in(settings.dtype):
+        return Served(method, problem), step
+
+
+def restore_method(run: Run, problem):
+    """The method of a run on its `lrn_tf.benchmarks.Problem`; returns and raises as `restore`."""
+    import tensorflow as tf
+
+    from lrn_tf.build import build
+    from lrn_tf.checkpoints import Checkpoints
+    from lrn_tf.precision import layers_compute_in
+
+    settings = settings_of(run)
     with layers_compute_in(settings.dtype):
         method, step = build(problem, settings), tf.Variable(0, dtype=tf.int64, trainable=False)
-        checkpoints = Checkpoints(run.folder / "checkpoints", {"method": method.variables, "step": step})
-        if not checkpoints.restore(clean=False):
-            raise UserError(f"{run.folder} holds no checkpoint; give the folder of a run that has one")
-        return Served(method, problem), int(step)
+    checkpoints = Checkpoints(run.folder / "checkpoints", {"method": method.variables, "step": step})
+    if not checkpoints.restore(clean=False):
+        raise UserError(f"{run.folder} holds no checkpoint; give the folder of a run that has one")
+    return method, int(step)
+
+
+def settings_of(run: Run) -> Settings:
+    """A run's settings; raises UserError if they are none of this version's."""
+    try:
+        return resolve(run.settings)
+    except TypeError as error:
+        raise UserError(f"{run.folder} was made by another version of lrn_tf ({error})") from error
 
 
 def export(workdir: str, output: str) -> None:

@@ -25,7 +25,8 @@ class GivenPaths(Supervised):
         self._num_tasks = num_tasks
         blocks = [num_tasks if own else 1 for own in self.own]
         self.network = FCNetwork(image, num_classes, blocks, num_tasks if self.told else 0)
-        self.trunk, self.kinds = self.network.trunk, self.network.pool.by_kind
+        self.trunk, self.pool = self.network.trunk, self.network.pool
+        self.kinds = self.pool.by_kind
         self.weights = self.network.weights
 
     @classmethod

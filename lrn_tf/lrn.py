@@ -29,6 +29,7 @@ class LRN:
 
     # Weights, gradients and Adam's two moments, four bytes each.
     BYTES_PER_PARAMETER = 16
+    trunk = None
 
     SCALARS = (
         "train/loss",
@@ -127,6 +128,14 @@ class LRN:
         )
         with tf.control_dependencies([illegal]):
             return self.modules(images, tf.identity(paths))[0]
+
+    def embeddings(self, images) -> dict[str, tf.Tensor]:
+        """Where the router puts modules `[N, D]`, tasks `[K, D]` and images `[B, D]`."""
+        return {
+            "module": self.router.action_embedding.embeddings[: self.pool.pass_id],
+            "task": tf.convert_to_tensor(self.router.task_embedding.embeddings),
+            "image": self.router.image_encoder(images),
+        }
 
     def train_step(self, images, tasks, labels, seed, learning_rate) -> dict[str, tf.Tensor]:
         """One step on modules and router (Sec. 5.1); see `Method.train_step`."""

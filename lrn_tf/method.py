@@ -2,7 +2,10 @@
 
 from typing import NamedTuple, Protocol
 
+import keras
 import tensorflow as tf
+
+from lrn_tf.pool import Pool
 
 
 class Prediction(NamedTuple):
@@ -20,11 +23,15 @@ class Method(Protocol):
     Attributes:
         kinds: the modules that its paths are made of, by the name of their kind; numbered from 0 on
             without a gap. Empty for a method that does not route.
+        pool: what the modules are; None for a method that does not route.
+        trunk: what every example passes before its first module; None if there is no such thing.
         weights: all weights that training changes.
         metrics: the names of the scalars that `train_step` returns, as TensorBoard tags.
     """
 
     kinds: dict[str, range]
+    pool: Pool | None
+    trunk: keras.Sequential | None
     weights: list[tf.Variable]
     metrics: tuple[str, ...]
 
@@ -50,5 +57,11 @@ class Method(Protocol):
         """The answers for a batch, without chance. Args as above, but B may be unknown.
 
         A method whose networks can be run along a path of the caller's has besides:
-        `follow(images, paths) -> logits`.
+        `follow(images, paths) -> logits`; and one that embeds modules, tasks and images into one space
+        `embeddings(images) -> dict`, by what they are of.
         """
+
+
+def module_names(kinds: dict[str, range]) -> list[str]:
+    """What modules are called, in their order: `conv.3` is the fourth of the kind `conv`."""
+    return [f"{kind}.{i}" for kind, modules in kinds.items() for i in range(len(modules))]

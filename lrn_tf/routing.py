@@ -33,6 +33,7 @@ class RoutingNetwork:
 
     Attributes:
         trunk: the layers that all tasks share.
+        pool: the blocks, a kind for each layer.
         kinds: the blocks of each layer.
     """
 
@@ -55,7 +56,8 @@ class RoutingNetwork:
         self._tabular = settings.policy == "tabular"
         self._agents = settings.agents
         self.network = FCNetwork(image, num_classes, [blocks] * LAYERS)
-        self.trunk, self.kinds = self.network.trunk, self.network.pool.by_kind
+        self.trunk, self.pool = self.network.trunk, self.network.pool
+        self.kinds = self.pool.by_kind
         # What the first layer takes, and what the second and the third do; each beside the task.
         seen = [width + num_tasks for width in (self.network.features, UNITS, UNITS)]
         make = POLICIES[settings.policy]

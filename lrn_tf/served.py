@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from lrn_tf.benchmarks import Problem
 from lrn_tf.images import resize, standardise
-from lrn_tf.method import Method
+from lrn_tf.method import Method, module_names
 
 
 class Served(tf.Module):
@@ -21,9 +21,8 @@ class Served(tf.Module):
         super().__init__()
         self._method = method
         self._problem = problem
-        modules = [f"{kind}.{i}" for kind, of in method.kinds.items() for i in range(len(of))]
         # The number past the last module adds none.
-        self._modules = tf.constant([*modules, ""])
+        self._modules = tf.constant([*module_names(method.kinds), ""])
         self._tasks = tf.constant(problem.tasks)
         self._classes = tf.constant(problem.classes)  # (K, C)
 

@@ -160,6 +160,12 @@ class Settings:
     checkpoint_every: int = setting(
         0, "Steps between checkpoints; 0 saves after every epoch only" + OURS, low=0
     )
+    pictures_every: int = setting(
+        10,
+        "Epochs between pictures of module use and paths for TensorBoard, which come after the last epoch"
+        " too; 0 draws none" + OURS,
+        low=0,
+    )
     profile: bool = setting(
         False, "Write a profile of the run's 10th to 20th step for TensorBoard into the workdir" + OURS
     )
@@ -206,6 +212,7 @@ FREE_ON_RESUME = (
     "resume",
     "distribute",
     "checkpoint_every",
+    "pictures_every",
     "profile",
 )
 

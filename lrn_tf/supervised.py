@@ -8,6 +8,7 @@ import tensorflow as tf
 from lrn_tf import replicas
 from lrn_tf.benchmarks import Problem
 from lrn_tf.method import Prediction
+from lrn_tf.pool import Pool
 from lrn_tf.settings import Settings
 
 
@@ -24,6 +25,7 @@ class Supervised(abc.ABC):
 
     metrics = ("train/loss", "train/accuracy")
     kinds: dict[str, range] = {}
+    pool: Pool | None = None
     trunk: keras.Sequential
     weights: list[tf.Variable]
 

@@ -91,6 +91,7 @@ class Trainer:
             if self._worker == 0:
                 self.workdir.create(self._about())
                 self._summaries = Summaries(self.workdir.path)
+                self._summaries.settings(self.settings)
             step = self._start()
             self._bar = tqdm.tqdm(
                 total=self.last_step,
@@ -197,13 +198,13 @@ class Trainer:
 
         The epoch has had `steps` steps; `times` are those that this process took, in seconds.
         """
-        averages = self._averages(steps)
+        averages, evaluation = self._averages(steps), self._evaluate()
         line = {
             "epoch": epoch + 1,
             "step": step,
             "train_loss": averages["train/loss"],
             "train_accuracy": averages["train/accuracy"],
-            **self._evaluation_line(self._evaluate(), step),
+            **self._evaluation_line(evaluation, step),
             "learning_rate": learning_rate,
             "metrics": averages,
             "examples_per_second": round(len(times) * self.settings.batch_size / seconds, 1),
@@ -211,10 +212,19 @@ class Trainer:
             # Of the whole epoch, also where another process took a part of it.
             "seconds": round(seconds * steps / len(times), 2),
         }
+        self._summarise(evaluation, epoch, step)
         self.workdir.append_metrics(line)
         # After its line: a kill between the two repeats the epoch's end, and nothing is missing.
         self._checkpoints.save(step)
         self._bar.write(_row(line), file=sys.stdout)
+
+    def _summarise(self, evaluation, epoch, step):
+        """Lengths after every epoch, pictures after some, embeddings after the last."""
+        every, last = self.settings.pictures_every, step == self.last_step
+        draw = bool(every) and (last or (epoch + 1) % every == 0)
+        self._summaries.paths(step, evaluation, self.benchmark, draw)
+        if last:
+            self._summaries.embeddings(self.method, self.benchmark)
 
     def _train_step(self, rows, learning_rate):
         images, tasks, labels = self._examples.batch(rows)

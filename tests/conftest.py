@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from lrn_tf import pools
+from lrn_tf.main import train
 from lrn_tf.pool import HIDDEN, INPUT, OUTPUT, Kind, Pool
+from lrn_tf.settings import resolve
 
 IMAGE = (2, 2, 1)
 
@@ -270,3 +272,12 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.write_line(
             ", ".join(f"{name}: {count:,}" for name, count in sums.items() if count)
         )
+
+
+@pytest.fixture(scope="session")
+def digits_run(tmp_path_factory):
+    """The folder of two short epochs of a routing network on digits, with all that TensorBoard shows."""
+    folder = tmp_path_factory.mktemp("digits") / "run"
+    given = dict(method="routing", examples=1280, epochs=2, pictures_every=2, workdir=str(folder))
+    train(resolve(given))
+    return folder

@@ -1,5 +1,6 @@
 """Evaluation: every example once, and what is counted, against NumPy and by hand."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -54,10 +55,20 @@ def test_the_whole_test_set_once(size):
     zero, one = np.zeros(1, np.float32), np.ones(1, np.float32)
     evaluation = Evaluator(oracle, DeviceExamples(held, zero, one), TASKS)()
 
-    right = oracle.logits.argmax(axis=1) == held.label
+    predicted = oracle.logits.argmax(axis=1)
+    right = predicted == held.label
+    assert evaluation.task.tolist() == held.task.tolist()
+    assert evaluation.label.tolist() == held.label.tolist()
+    assert evaluation.predicted.tolist() == predicted.tolist()
+    assert evaluation.right.tolist() == right.tolist()
+    assert evaluation.paths.tolist() == oracle.paths.tolist()
+    log_p = log_softmax(oracle.logits)
+    np.testing.assert_allclose(evaluation.probability, np.exp(log_p.max(axis=1)), rtol=1e-5)
+    np.testing.assert_allclose(evaluation.path_probability, np.exp(oracle.log_policy), rtol=1e-5)
+    ce = -log_p[np.arange(size), held.label]
+    np.testing.assert_allclose(evaluation.cross_entropy, ce, rtol=1e-5, atol=1e-6)
+
     assert evaluation.examples.tolist() == np.bincount(held.task, minlength=TASKS).tolist()
-    assert evaluation.right.tolist() == np.bincount(held.task[right], minlength=TASKS).tolist()
-    ce = -log_softmax(oracle.logits)[np.arange(size), held.label]
     assert evaluation.ce == pytest.approx(ce.mean(), rel=1e-6)
     assert evaluation.confidence == pytest.approx(np.exp(oracle.log_policy.astype(float)).mean(), rel=1e-6)
 
@@ -93,16 +104,26 @@ def test_evaluating_again_sees_the_weights_as_they_are():
 
 @pytest.mark.parametrize("size, batch_size", [(1, 1), (5, 2), (6, 2), (7, 256), (512, 256)])
 def test_consecutive_rows(size, batch_size):
-    rows, real = consecutive_rows(size, batch_size)
-    assert rows.shape == real.shape == (math.ceil(size / batch_size), batch_size)
-    assert rows[real].tolist() == list(range(size))
-    assert rows[~real].tolist() == [0] * (rows.size - size)
+    rows = consecutive_rows(size, batch_size)
+    assert rows.shape == (math.ceil(size / batch_size), batch_size)
+    assert rows.ravel().tolist() == [*range(size), *[0] * (rows.size - size)]
 
 
-def evaluation(chosen, examples=None):
+def evaluation(chosen):
+    """One network of one module for each time that a task has chosen a module."""
     chosen = np.array(chosen)
-    examples = chosen.sum(axis=1) if examples is None else np.array(examples)
-    return Evaluation(examples=examples, right=examples // 2, ce=0.0, chosen=chosen, confidence=1.0)
+    task, module = (np.repeat(index.ravel(), chosen.ravel()) for index in np.indices(chosen.shape))
+    return recorded(task, module[:, None], chosen.shape[0], chosen.shape[1])
+
+
+def recorded(task, paths, num_tasks, num_modules, right=True):
+    """An evaluation of which only tasks, paths and right answers matter."""
+    task, ones = np.asarray(task), np.ones(len(task))
+    right = np.broadcast_to(right, len(task)).astype(int)
+    kinds = {"one kind": range(num_modules)}
+    return Evaluation(
+        num_tasks, kinds, task, ones.astype(int), right, ones, 0 * ones, np.asarray(paths), ones
+    )
 
 
 @pytest.mark.parametrize("tasks", [2, 3, 10])
@@ -135,22 +156,68 @@ def test_task_information_by_hand():
 
 def test_task_information_is_about_the_given_modules_only():
     # Modules 0 and 1 are shared, 2 and 3 are not, 4 and 5 are in nobody's network.
-    held = evaluation([[5, 5, 9, 0, 0, 0], [5, 5, 0, 9, 0, 0]], examples=[10, 10])
+    held = evaluation([[5, 5, 9, 0, 0, 0], [5, 5, 0, 9, 0, 0]])
     assert held.task_information(range(2)) == pytest.approx(0.0, abs=1e-12)
     assert held.task_information(range(2, 4)) == pytest.approx(1.0)
     assert held.task_information(range(4, 6)) == 0.0
     assert 0.0 < held.task_information(range(6)) < 1.0
 
 
-def test_what_follows_from_the_counts():
-    held = Evaluation(
-        examples=np.array([10, 30, 0]),
-        right=np.array([5, 30, 0]),
-        ce=0.0,
-        chosen=np.array([[10, 0, 5, 0], [30, 0, 35, 0], [0, 0, 0, 0]]),
-        confidence=1.0,
-    )
-    assert held.accuracy == 35 / 40
-    assert held.accuracy_per_task.tolist() == [0.5, 1.0, 0.0]
-    assert held.unused_modules == 2
-    assert held.mean_length == 80 / 40
+def test_what_follows_from_the_recording():
+    paths = [[0, 2, 4], [2, 4, 9], [0, 4, 4], [1, 0, 2]]  # 4 and more add none
+    held = recorded([0, 0, 0, 1], paths, num_tasks=3, num_modules=4, right=[1, 0, 0, 1])
+    assert held.chosen.tolist() == [[2, 0, 2, 0], [1, 1, 1, 0], [0, 0, 0, 0]]
+    assert held.lengths.tolist() == [2, 1, 1, 3]
+    assert held.mean_length == 7 / 4
+    assert held.unused_modules == 1
+    assert held.accuracy == 2 / 4
+    assert held.accuracy_per_task.tolist() == [1 / 3, 1.0, 0.0]
+
+
+def test_a_method_without_paths():
+    held = dataclasses.replace(recorded([0, 1], np.zeros((2, 0), int), 2, 0), kinds={})
+    assert held.chosen.shape == (2, 0)
+    assert (held.mean_length, held.unused_modules, held.confidence) == (0.0, 0, 1.0)
+
+
+def brute_force_sharing(task, paths, num_tasks, num_modules):
+    """`Evaluation.sharing`, example by example."""
+    networks = [{m for m in path if m < num_modules} for path in paths]
+    shared = np.full((num_tasks, num_tasks), np.nan)
+    for a, b in np.ndindex(num_tasks, num_tasks):
+        pairs = [
+            (networks[i], networks[j]) for i in np.flatnonzero(task == a) for j in np.flatnonzero(task == b)
+        ]
+        both = sum(len(one & other) for one, other in pairs)
+        mean = sum((len(one) + len(other)) / 2 for one, other in pairs)
+        if mean:
+            shared[a, b] = both / mean
+    return shared
+
+
+def test_sharing_is_that_of_all_pairs_of_examples():
+    rng = np.random.default_rng(3)
+    task = rng.choice([0, 1, 3], 60)
+    paths = np.stack([rng.permutation(9)[:4] for _ in task])  # 6, 7 and 8 add none
+    paths[task == 3] = [0, 5, 8, 8]
+    held = recorded(task, paths, num_tasks=4, num_modules=6)
+    expected = brute_force_sharing(task, paths, 4, 6)
+    np.testing.assert_allclose(held.sharing, expected)
+    assert held.sharing[3, 3] == 1 and np.isnan(held.sharing[2]).all()
+
+
+def test_networks_are_paths_without_gaps_the_most_used_first():
+    # 4 and 5 add none: the first three are one network. Order matters: the last one is another.
+    paths = [[0, 4, 3], [0, 3, 4], [5, 0, 3], [1, 2, 3], [3, 0, 4]]
+    held = recorded([0] * 5, paths, num_tasks=1, num_modules=4)
+    networks, which = held.networks
+    assert networks[0].tolist() == [0, 3, 4]
+    assert {tuple(network) for network in networks} == {(0, 3, 4), (1, 2, 3), (3, 0, 4)}
+    assert which[:3].tolist() == [0, 0, 0]
+    for path, u in zip(paths, which, strict=True):
+        assert [m for m in networks[u] if m < 4] == [m for m in path if m < 4]
+
+
+def test_names_of_modules():
+    held = dataclasses.replace(recorded([0], [[0]], 1, 3), kinds={"a": range(2), "b": range(2, 3)})
+    assert held.names([2, 0, 3, 1]) == ["b.0", "a.0", "a.1"]

@@ -206,6 +206,7 @@ def test_workdir_names_what_runs_differ_in():
         ("seed", (0, 2**31 - 1), (-1, 2**31)),
         ("max_steps", (0, 1), (-1,)),
         ("checkpoint_every", (0, 1), (-1,)),
+        ("pictures_every", (0, 1), (-1,)),
         ("benchmark", BENCHMARKS, ("", "mnist", "MNIST_MTL")),
         ("pool", ("paper", "pyramid"), ("papers",)),
         ("method", ("lrn",), ("none",)),

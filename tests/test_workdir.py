@@ -17,7 +17,8 @@ from lrn_tf.settings import Settings, resolve
 from lrn_tf.workdir import Workdir
 
 # What a run may be continued with although it differs.
-FREE = {"data_dir", "workdir", "export_dir", "epochs", "max_steps", "resume", "checkpoint_every", "profile"}
+FREE = {"data_dir", "workdir", "export_dir", "epochs", "max_steps", "resume"}
+FREE |= {"checkpoint_every", "pictures_every", "profile"}
 REPOSITORY = pathlib.Path(workdir_module.__file__).resolve().parents[1]
 
 

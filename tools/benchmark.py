@@ -188,7 +188,7 @@ def time_evaluation(method, fixed, benchmark):
     """Milliseconds of the whole evaluation, and of a forward pass and the routing of all examples."""
     examples = DeviceExamples(benchmark.test, benchmark.mean, benchmark.std)
     evaluate = Evaluator(method, examples, benchmark.num_tasks)
-    rows, _ = consecutive_rows(examples.size, min(BATCH_SIZE, examples.size))
+    rows = consecutive_rows(examples.size, min(BATCH_SIZE, examples.size))
     forward = tf.function(lambda r: fixed.logits(examples.batch(r)[0]), autograph=False)
     routing = tf.function(lambda r: method.route(*examples.batch(r)[:2], None).actions, autograph=False)
 

@@ -10,6 +10,7 @@ import time
 import numpy as np
 import tensorflow as tf
 
+from lrn_tf import compute
 from lrn_tf.router import HEADS, Router
 
 # Adam reads weight, gradient and both moments, and writes three of them: seven times four bytes.
@@ -50,12 +51,7 @@ def _best(run, repeats=20):
 
 def layer_operations(layer, shape) -> int:
     """Operations of one example's way through a Keras layer, by TensorFlow's own count."""
-    graph = tf.function(lambda x: layer(x), autograph=False).get_concrete_function(
-        tf.TensorSpec((1, *shape), layer.compute_dtype)
-    )
-    builder = tf.compat.v1.profiler.ProfileOptionBuilder
-    options = builder(builder.float_operation()).with_empty_output().build()
-    return tf.compat.v1.profiler.profile(graph.graph, options=options).total_float_ops
+    return sum(compute.operations(layer, shape).values())
 
 
 def router_operations(router: Router, image, max_candidates) -> int:
