@@ -34,7 +34,7 @@ setuptools.setup(
         "matplotlib",
     ],
     extras_require={
-        "test": ["pytest", "hypothesis", "ruff"],
+        "test": ["pytest", "pytest-xdist", "hypothesis", "ruff"],
         "gpu": ["tensorflow[and-cuda]==2.21.0"],
     },
     entry_points={"console_scripts": ["lrn-tf=lrn_tf.main:console"]},
