@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -129,6 +131,17 @@ class Evaluation:
         found, which, count = np.unique(paths, axis=0, return_inverse=True, return_counts=True)
         rank = np.argsort(-count, kind="stable")
         return found[rank], np.argsort(rank)[which]
+
+    def line(self, tasks: Sequence[str]) -> dict[str, Any]:
+        """What metrics.jsonl says of it; `tasks` are the names of the K tasks."""
+        return {
+            "test_loss": self.ce,
+            "test_accuracy": self.accuracy,
+            "test_accuracy_per_task": dict(zip(tasks, map(float, self.accuracy_per_task), strict=True)),
+            "unused_modules": self.unused_modules,
+            "mean_length": self.mean_length,
+            "task_information_bits": {kind: self.task_information(of) for kind, of in self.kinds.items()},
+        }
 
     def names(self, path) -> list[str]:
         """The modules of a path, such as `conv.3`."""

@@ -44,8 +44,19 @@ class Summaries:
             api.hparams_config(hparams=[api.HParam(name) for name in values], metrics=metrics)
             api.hparams(values)
 
-    def paths(self, step: int, evaluation: Evaluation, benchmark: Benchmark, draw: bool) -> None:
-        """A histogram of the lengths of networks and, where wanted, pictures of all paths."""
+    def evaluation(self, step: int, evaluation: Evaluation, benchmark: Benchmark, draw: bool) -> None:
+        """Its numbers, a histogram of the lengths of networks and, where wanted, pictures of all paths."""
+        line = evaluation.line(benchmark.tasks)
+        numbers = {
+            "test/accuracy": line["test_accuracy"],
+            "test/loss": line["test_loss"],
+            "test/unused_modules": line["unused_modules"],
+            "test/mean_length": line["mean_length"],
+            "test/confidence": evaluation.confidence,
+        }
+        for group in ("test_accuracy_per_task", "task_information_bits"):
+            numbers |= {f"{group}/{name}": value for name, value in line[group].items()}
+        self.write(step, numbers)
         if not evaluation.num_modules:
             return
         with self._writing(step):

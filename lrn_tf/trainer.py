@@ -15,7 +15,7 @@ from lrn_tf.batches import DeviceExamples, shuffled_rows
 from lrn_tf.benchmarks import Benchmark
 from lrn_tf.checkpoints import Checkpoints
 from lrn_tf.errors import UserError
-from lrn_tf.evaluation import Evaluation, Evaluator
+from lrn_tf.evaluation import Evaluator
 from lrn_tf.method import Method
 from lrn_tf.settings import Settings
 from lrn_tf.stop import Stop
@@ -204,7 +204,7 @@ class Trainer:
             "step": step,
             "train_loss": averages["train/loss"],
             "train_accuracy": averages["train/accuracy"],
-            **self._evaluation_line(evaluation, step),
+            **evaluation.line(self.benchmark.tasks),
             "learning_rate": learning_rate,
             "metrics": averages,
             "examples_per_second": round(len(times) * self.settings.batch_size / seconds, 1),
@@ -219,10 +219,10 @@ class Trainer:
         self._bar.write(_row(line), file=sys.stdout)
 
     def _summarise(self, evaluation, epoch, step):
-        """Lengths after every epoch, pictures after some, embeddings after the last."""
+        """Numbers after every epoch, pictures after some, embeddings after the last."""
         every, last = self.settings.pictures_every, step == self.last_step
         draw = bool(every) and (last or (epoch + 1) % every == 0)
-        self._summaries.paths(step, evaluation, self.benchmark, draw)
+        self._summaries.evaluation(step, evaluation, self.benchmark, draw)
         if last:
             self._summaries.embeddings(self.method, self.benchmark)
 
@@ -293,30 +293,6 @@ class Trainer:
     def _averages(self, steps):
         values = self._sums.numpy() / steps
         return {name: float(value) for name, value in zip(self.method.metrics, values, strict=True)}
-
-    def _evaluation_line(self, evaluation: Evaluation, step):
-        per_task = dict(zip(self.benchmark.tasks, map(float, evaluation.accuracy_per_task), strict=True))
-        information = {
-            kind: evaluation.task_information(modules) for kind, modules in self.method.kinds.items()
-        }
-        scalars = {
-            "test/accuracy": evaluation.accuracy,
-            "test/loss": evaluation.ce,
-            "test/unused_modules": evaluation.unused_modules,
-            "test/mean_length": evaluation.mean_length,
-            "test/confidence": evaluation.confidence,
-            **{f"test_accuracy_per_task/{task}": value for task, value in per_task.items()},
-            **{f"task_information_bits/{kind}": value for kind, value in information.items()},
-        }
-        self._summaries.write(step, scalars)
-        return {
-            "test_loss": evaluation.ce,
-            "test_accuracy": evaluation.accuracy,
-            "test_accuracy_per_task": per_task,
-            "unused_modules": evaluation.unused_modules,
-            "mean_length": evaluation.mean_length,
-            "task_information_bits": information,
-        }
 
 
 def _row(line):

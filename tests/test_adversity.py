@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import requests
+import tensorflow as tf
 
 from lrn_tf import main
 from lrn_tf.errors import UserError
@@ -134,7 +135,7 @@ def test_a_workdir_below_a_file(folder):
 @pytest.fixture
 def refused(folder, monkeypatch):
     """Starts a run in this process, in which TensorFlow is there already; returns why it is refused."""
-    monkeypatch.setattr(main, "prepare", lambda settings: "none")
+    monkeypatch.setattr(main, "prepare", lambda settings: ("none", tf.distribute.get_strategy()))
 
     def refuse(**given):
         settings = resolve({"workdir": str(folder / "run"), **given})
