@@ -6,13 +6,46 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from absl import flags
 
 from lrn_tf.errors import UserError
 from lrn_tf.runs import Run, read
-from lrn_tf.settings import Settings
+from lrn_tf.settings import Settings, resolve
 from lrn_tf.stop import Stop
 from lrn_tf.workdir import Workdir
+
+
+def define_flags(output: str) -> None:
+    """The flags of a program that trains many settings, besides those of one run."""
+    flags.DEFINE_string("output", output, "Folder of the runs and of what is written")
+    flags.DEFINE_integer("seeds", 3, "Seeds of each setting, from --seed on", lower_bound=1)
+    flags.DEFINE_integer("parallel", 1, "Runs at a time", lower_bound=1)
+    flags.DEFINE_bool("plot_only", False, "Train nothing; write what the runs so far show")
+
+
+def each_seed(given: dict[str, Any], folder: pathlib.Path) -> Iterator[Settings]:
+    """Settings for all --seeds, with a workdir each: the folder with _seed_<number> after its name."""
+    first = given.get("seed", Settings.seed)
+    for seed in range(first, first + flags.FLAGS.seeds):
+        yield resolve({**given, "seed": seed, "workdir": f"{folder}_seed_{seed}"})
+
+
+def run(wanted: Sequence[Settings], show: Callable[[dict[Settings, Run]], None]) -> None:
+    """Trains all of it, unless --plot_only, and shows what there is then, also after a failure.
+
+    Args:
+        wanted: settings with workdirs of their own.
+        show: called with the runs that have finished an epoch, if there are any.
+    """
+    try:
+        if not flags.FLAGS.plot_only:
+            train_all(wanted, flags.FLAGS.parallel)
+    finally:
+        if found := read_all(wanted):
+            show(found)
 
 
 def train_all(wanted: Sequence[Settings], parallel: int = 1) -> None:

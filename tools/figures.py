@@ -8,6 +8,7 @@ of `lrn_tf.main` besides; they hold for all runs, which lie under --output. The 
 a kill, skips what has finished, and runs longer where --epochs has grown. Writes figure_N.png and .csv.
 """
 
+import functools
 import pathlib
 
 from absl import flags
@@ -15,13 +16,10 @@ from absl import flags
 from lrn_tf import curves, grid, runs
 from lrn_tf import main as lrn_main
 from lrn_tf.errors import UserError
-from lrn_tf.settings import LRNS, Settings, resolve
+from lrn_tf.settings import LRNS, Settings
 
 FIGURE = flags.DEFINE_enum("figure", None, list("234567"), "Which figure of the paper")
-OUTPUT = flags.DEFINE_string("output", "figures", "Folder of the runs and of what is written")
-SEEDS = flags.DEFINE_integer("seeds", 3, "Seeds of each setting, from --seed on", lower_bound=1)
-PARALLEL = flags.DEFINE_integer("parallel", 1, "Runs at a time", lower_bound=1)
-PLOT_ONLY = flags.DEFINE_bool("plot_only", False, "Train nothing; draw the runs so far")
+grid.define_flags("figures")
 
 BENCHMARKS = dict(zip("234567", ("mnist_mtl", "min_mtl", "cifar_mtl") * 2, strict=True))
 SIZES = {f"dup_{dup}_depth_{depth}": dict(dup=dup, depth=depth) for dup in (5, 10) for depth in (4, 6)}
@@ -46,37 +44,32 @@ def plan(figure: str) -> dict[str, list[Settings]]:
         raise UserError(
             f"--method={given['method']} has no dup and depth; choose one of: {', '.join(LRNS)}"
         )
-    first = given.get("seed", Settings.seed)
-    wanted = {}
-    for label, values in (SIZES if figure in "234" else BONUSES).items():
-        for seed in range(first, first + SEEDS.value):
-            folder = pathlib.Path(OUTPUT.value) / BENCHMARKS[figure] / f"{label}_seed_{seed}"
-            one = dict(benchmark=BENCHMARKS[figure], seed=seed, workdir=str(folder))
-            wanted.setdefault(label, []).append(resolve({**given, **values, **one}))
-    return wanted
+    return {
+        label: list(
+            grid.each_seed(
+                {**given, **values, "benchmark": BENCHMARKS[figure]},
+                pathlib.Path(flags.FLAGS.output, BENCHMARKS[figure], label),
+            )
+        )
+        for label, values in (SIZES if figure in "234" else BONUSES).items()
+    }
+
+
+def show(wanted: dict[str, list[Settings]], found: dict[Settings, runs.Run]) -> None:
+    """Writes figure_N.csv and .png."""
+    groups = [runs.Group(label, [found[s] for s in of if s in found]) for label, of in wanted.items()]
+    groups = [group for group in groups if group.runs]
+    path = pathlib.Path(flags.FLAGS.output, f"figure_{FIGURE.value}")
+    curves.write(groups, path.with_suffix(".csv"))
+    curves.draw(groups, path.with_suffix(".png"), f"Figure {FIGURE.value}: {BENCHMARKS[FIGURE.value]}")
+    print(runs.table(groups))
 
 
 def main(_):
-    figure = FIGURE.value
-    if not figure:
+    if not FIGURE.value:
         raise UserError("--figure is missing; choose one of: 2 to 7")
-    wanted = plan(figure)
-    everything = [settings for of in wanted.values() for settings in of]
-    try:
-        if not PLOT_ONLY.value:
-            grid.train_all(everything, PARALLEL.value)
-    finally:
-        found = grid.read_all(everything)
-        groups = [
-            runs.Group(label, [found[settings] for settings in of if settings in found])
-            for label, of in wanted.items()
-        ]
-        groups = [group for group in groups if group.runs]
-        if groups:
-            path = pathlib.Path(OUTPUT.value) / f"figure_{figure}"
-            curves.write(groups, path.with_suffix(".csv"))
-            curves.draw(groups, path.with_suffix(".png"), f"Figure {figure}: {BENCHMARKS[figure]}")
-            print(runs.table(groups))
+    wanted = plan(FIGURE.value)
+    grid.run([settings for of in wanted.values() for settings in of], functools.partial(show, wanted))
 
 
 if __name__ == "__main__":

@@ -16,15 +16,12 @@ from absl import flags
 from lrn_tf import curves, files, grid, runs
 from lrn_tf import main as lrn_main
 from lrn_tf.errors import UserError
-from lrn_tf.settings import LRNS, SGD_METHODS, Settings, resolve
+from lrn_tf.settings import LRNS, SGD_METHODS, Settings
 
-OUTPUT = flags.DEFINE_string("output", "table1", "Folder of the runs and of what is written")
+grid.define_flags("table1")
 METHODS = flags.DEFINE_list("methods", ["routing", "lrn"], "Which methods")
 ALL = flags.DEFINE_bool("all", False, "Every method, whatever --methods says")
 BENCHMARKS = flags.DEFINE_list("benchmarks", ["mnist_mtl", "cifar_mtl", "min_mtl"], "Which benchmarks")
-SEEDS = flags.DEFINE_integer("seeds", 3, "Seeds of each method, from --seed on", lower_bound=1)
-PARALLEL = flags.DEFINE_integer("parallel", 1, "Runs at a time", lower_bound=1)
-PLOT_ONLY = flags.DEFINE_bool("plot_only", False, "Train nothing; write what the runs so far show")
 
 # Test accuracy in %: Table 1 of the paper, and Rosenbaum et al. (2017) for the others on CIFAR-MTL.
 PUBLISHED = {
@@ -64,18 +61,15 @@ def plan() -> list[Settings]:
                 f"--{name}={given[name]} is for one run; use --benchmarks, --methods and --output"
             )
     methods = (*LRNS, *SGD_METHODS) if ALL.value else METHODS.value
-    first = given.get("seed", Settings.seed)
     wanted = []
     for benchmark in BENCHMARKS.value:
         for method in methods:
-            for seed in range(first, first + SEEDS.value):
-                folder = pathlib.Path(OUTPUT.value) / benchmark / f"{method}_seed_{seed}"
-                one = dict(benchmark=benchmark, method=method, seed=seed, workdir=str(folder))
-                wanted.append(resolve({**given, **one}))
+            one = given | dict(benchmark=benchmark, method=method)
+            wanted += grid.each_seed(one, pathlib.Path(flags.FLAGS.output, benchmark, method))
     return wanted
 
 
-def group(found: dict[Settings, runs.Run]) -> dict[str, list[runs.Group]]:
+def by_method(found: dict[Settings, runs.Run]) -> dict[str, list[runs.Group]]:
     """For each benchmark a group for each method."""
     groups: dict[str, dict[str, list[runs.Run]]] = {}
     for settings, run in found.items():
@@ -110,8 +104,9 @@ def rows(benchmark: str, groups: list[runs.Group]) -> list[tuple]:
     return found
 
 
-def write(tables: dict[str, list[runs.Group]], output: pathlib.Path) -> None:
-    """table1.csv, table1.md and a picture for each benchmark."""
+def show(found: dict[Settings, runs.Run]) -> None:
+    """Writes table1.csv, table1.md and a picture for each benchmark."""
+    tables, output = by_method(found), pathlib.Path(flags.FLAGS.output)
     body = [row for benchmark, groups in tables.items() for row in rows(benchmark, groups)]
     curves.save_csv([COLUMNS, *body], output / "table1.csv")
     lines = ["| " + " | ".join(map(str, row)) + " |" for row in (COLUMNS, ["---"] * len(COLUMNS), *body)]
@@ -129,14 +124,7 @@ def write(tables: dict[str, list[runs.Group]], output: pathlib.Path) -> None:
 
 
 def main(_):
-    wanted = plan()
-    try:
-        if not PLOT_ONLY.value:
-            grid.train_all(wanted, PARALLEL.value)
-    finally:
-        tables = group(grid.read_all(wanted))
-        if tables:
-            write(tables, pathlib.Path(OUTPUT.value))
+    grid.run(plan(), show)
 
 
 if __name__ == "__main__":
