@@ -1,9 +1,20 @@
 """What several tests share: small pools of many shapes, and the rules of construction in plain Python."""
 
+import atexit
 import itertools
 import os
+import shutil
+import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# What XLA has compiled for one process of a session, the others need not compile again: it is most of the
+# time that a short run of an LRN takes. Parallel workers inherit the variable, and share the folder.
+if "TF_XLA_FLAGS" not in os.environ:
+    compiled = tempfile.mkdtemp(prefix="lrn_tf_compiled_")
+    atexit.register(shutil.rmtree, compiled, ignore_errors=True)
+    os.environ["TF_XLA_FLAGS"] = (
+        f"--tf_xla_persistent_cache_directory={compiled} --tf_xla_persistent_cache_read_only=false"
+    )
 
 import keras
 import numpy as np

@@ -27,7 +27,7 @@ from lrn_tf.settings import resolve
 pytestmark = pytest.mark.slow
 
 METHODS = ("lrn", "routing", "cross_stitch")
-SMALL = dict(dup=3, depth=4, d_model=16, epochs=2, image_size=10)
+SMALL = dict(dup=3, depth=4, d_model=16, epochs=2, examples=6400, image_size=10)
 DATA = load(resolve({"image_size": SMALL["image_size"]}))
 TASKS = DATA.test.task
 
@@ -243,7 +243,7 @@ def test_the_card_says_what_the_model_is(trained):
     assert card["results"]["test_accuracy"] == last["test_accuracy"]
     text = (model / "README.md").read_text()
     accuracy = f"**Accuracy {last['test_accuracy']:.2%}** on 3,590 examples (test images)"
-    assert f"{accuracy}, measured after 224 steps, epoch 2;" in text
+    assert f"{accuracy}, measured after 100 steps, epoch 2;" in text
     assert "| 3 | digit 3 |" in text and "- **dup 3**" in text and "- batch_size 128" in text
     assert "| `forward_path` | images uint8 [B, any, any, 1], path int32 [B, 4] |" in text
     # Weights only: nothing of the optimizer's.
@@ -254,8 +254,8 @@ def test_the_card_says_what_the_model_is(trained):
 def test_the_card_of_weights_that_were_never_evaluated(trained):
     run = read(str(trained("lrn")[0]))
     card = export_module.describe(run, 300)
-    assert (card["step"], card["results"]["step"]) == (300, 224)
-    earlier = export_module.describe(run, 112)
+    assert (card["step"], card["results"]["step"]) == (300, 100)
+    earlier = export_module.describe(run, 50)
     assert earlier["results"]["test_accuracy"] == run.lines[0]["test_accuracy"]
 
 

@@ -178,7 +178,7 @@ def test_tables_and_curves_are_written_whole_or_not_at_all(disk, whole, file, re
     before = contents(small.path)
     small.fill(0)
     with pytest.raises(OSError) as caught:
-        write(groups * 100, small.path / file)
+        write(groups * 20, small.path / file)
     assert caught.value.errno == errno.ENOSPC and caught.value.filename == str(small.path / file)
     small.clear()
     assert contents(small.path) == before
