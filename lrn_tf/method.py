@@ -5,7 +5,9 @@ from typing import NamedTuple, Protocol
 import keras
 import tensorflow as tf
 
+from lrn_tf.benchmarks import Problem
 from lrn_tf.pool import Pool
+from lrn_tf.settings import Settings
 
 
 class Prediction(NamedTuple):
@@ -20,7 +22,10 @@ class Prediction(NamedTuple):
 class Method(Protocol):
     """Something that learns a benchmark. The trainer knows no more of it than this.
 
+    A new one is a file and a line in `lrn_tf.build.METHODS`.
+
     Attributes:
+        BYTES_PER_PARAMETER: of memory while it learns, for weights, gradients and the optimizer.
         kinds: the modules that its paths are made of, by the name of their kind; numbered from 0 on
             without a gap. Empty for a method that does not route.
         pool: what the modules are; None for a method that does not route.
@@ -29,11 +34,20 @@ class Method(Protocol):
         metrics: the names of the scalars that `train_step` returns, as TensorBoard tags.
     """
 
+    BYTES_PER_PARAMETER: int
     kinds: dict[str, range]
     pool: Pool | None
     trunk: keras.Sequential | None
     weights: list[tf.Variable]
     metrics: tuple[str, ...]
+
+    @classmethod
+    def build(cls, problem: Problem, settings: Settings) -> "Method":
+        """Makes it; raises UserError where the settings and the problem do not go together."""
+
+    @staticmethod
+    def count_parameters(problem: Problem, settings: Settings) -> dict[str, int]:
+        """Trainable parameters by the name of a part; called where nothing large may be allocated."""
 
     @property
     def variables(self) -> dict[str, object]:
@@ -41,6 +55,9 @@ class Method(Protocol):
 
     def train_step(self, images, tasks, labels, seed, learning_rate) -> dict[str, tf.Tensor]:
         """One step on a batch, inside a `tf.function`.
+
+        Where several replicas share the batch, all call it with the whole batch and take their parts
+        themselves (`lrn_tf.replicas`); what they return and change must then be the same.
 
         Args:
             images: float32 `[B, H, W, c]`, standardised; B static.
