@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 
 METHODS = ("lrn", "routing", "cross_stitch")
 SMALL = dict(dup=3, depth=4, d_model=16, epochs=2, examples=6400, image_size=10)
-DATA = load(resolve({"image_size": SMALL["image_size"]}))
+DATA = load(resolve({name: SMALL[name] for name in ("image_size", "examples")}))
 TASKS = DATA.test.task
 
 
