@@ -6,13 +6,17 @@ import gc
 import os
 import shutil
 import subprocess
+import sys
 
 import pytest
+import tensorflow as tf
 from tiny_run import assert_same_run, run
 
-from lrn_tf import compare, curves, files, runs, trainer
+from lrn_tf import build, compare, curves, files, runs, trainer
+from lrn_tf.benchmarks import load
 from lrn_tf.errors import UserError
 from lrn_tf.export import export
+from lrn_tf.main import enough_memory
 from lrn_tf.settings import resolve
 from lrn_tf.workdir import Workdir
 
@@ -207,3 +211,36 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         files.replace(path, "new")
     assert path.read_text().startswith("a,b")
+
+
+PRINTS = """
+from lrn_tf import program
+program.run(lambda files: print("x" * 100), takes="file")
+"""
+
+
+@pytest.mark.parametrize("output, said", [("/dev/full", "No space left on device"), ("|", "Broken pipe")])
+def test_an_output_that_takes_nothing(output, said):
+    """Where the standard output goes is a disk or a pipe, too; what it refuses may show at the very end."""
+    if output == "|":
+        readable, target = os.pipe()
+        os.close(readable)
+    else:
+        target = os.open(output, os.O_WRONLY)
+    command = [sys.executable, "-c", PRINTS, "a"]
+    done = subprocess.run(command, stdout=target, stderr=subprocess.PIPE, text=True, timeout=60)
+    os.close(target)
+    assert (done.returncode, done.stderr) == (2, f"lrn_tf: output: {said}; mend that, then run it again\n")
+
+
+def test_memory_that_is_not_enough(monkeypatch):
+    settings = resolve({"method": "shared"})
+    problem = load(settings)
+    monkeypatch.setattr(build, "_memory", lambda: 10**4)
+    with pytest.raises(UserError, match="more than the 0.0 GB that this machine has; choose a smaller"):
+        build.describe(problem, settings)
+    for error in (MemoryError(), tf.errors.ResourceExhaustedError(None, None, "OOM when allocating")):
+        with pytest.raises(UserError, match="memory is not enough; choose a smaller --dup") as caught:
+            with enough_memory():
+                raise error
+        line_of(caught)
