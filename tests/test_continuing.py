@@ -18,21 +18,25 @@ def whole(tmp_path_factory):
 
 @pytest.mark.parametrize("checkpoint_every", [0, 2])
 @pytest.mark.parametrize("killed_at", [1, 3, 5, 6, 8, 11, 15])
-def test_a_killed_run_continued_is_a_run_never_killed(whole, tmp_path, killed_at, checkpoint_every):
+def test_a_killed_run_continued_is_a_run_never_killed(
+    whole, tmp_path, killed_at, checkpoint_every, record_property
+):
     with pytest.raises(tf.errors.OpError):
         run(tmp_path, method=dict(killed_at=killed_at), checkpoint_every=checkpoint_every)
     before = checkpoint_steps(tmp_path)
     continued = run(tmp_path, checkpoint_every=checkpoint_every)
     assert int(continued.steps[0].seed[1]) == max(before, default=0)  # nothing is repeated needlessly
     assert_same_run(tmp_path, whole[0])
+    record_property("kills", 1)
 
 
-def test_killed_again_and_again(whole, tmp_path):
+def test_killed_again_and_again(whole, tmp_path, record_property):
     for killed_at in range(2, 16):
         with pytest.raises(tf.errors.OpError):
             run(tmp_path, method=dict(killed_at=killed_at), checkpoint_every=1)
     run(tmp_path, checkpoint_every=1)
     assert_same_run(tmp_path, whole[0])
+    record_property("kills", 14)
 
 
 @pytest.mark.parametrize("where", [(Checkpoints, "save"), (Workdir, "append_metrics")])

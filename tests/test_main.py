@@ -133,7 +133,7 @@ def tensors(folder, step=None):
 
 
 @pytest.mark.parametrize("job", [killed, cut, preempted])
-def test_a_run_that_was_stopped_and_continued_is_like_one_that_was_not(runs, job):
+def test_a_run_that_was_stopped_and_continued_is_like_one_that_was_not(runs, job, record_property):
     expected, folder = runs(whole), runs(job)
     assert without_timings(folder) == without_timings(expected)
     assert checkpoint_steps(folder)[-1] == checkpoint_steps(expected)[-1] == 2 * STEPS
@@ -142,6 +142,7 @@ def test_a_run_that_was_stopped_and_continued_is_like_one_that_was_not(runs, job
     for name, value in ours.items():
         np.testing.assert_array_equal(value, theirs[name], err_msg=name)
     assert "continuing at step" in stderr(folder)
+    record_property("kills", int(job is killed))
 
 
 def test_the_line_of_an_epoch_cut_short(runs):

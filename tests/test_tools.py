@@ -168,7 +168,7 @@ def test_figure_5_is_with_and_without_the_bonus(tmp_path):
     assert (tmp_path / "figure_5.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been(tmp_path):
+def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been(tmp_path, record_property):
     few = ("--method=task_head", "--epochs=4", "--checkpoint_every=20")
     done = run("soak.py", "--kills=4", f"--output={tmp_path}/soak", *few)
     print(done.stdout)
@@ -178,6 +178,7 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been(tmp_pat
     assert ends and all(same == of and int(of) > 10 and said == "the same" for same, of, said in ends)
     last = f"4 kills, {len(ends)} runs finished, 0 of them different from the undisturbed one"
     assert done.stdout.splitlines()[-1] == last
+    record_property("kills", 4)
 
 
 def test_a_run_that_fails_is_named_and_does_not_stop_the_others(tmp_path):
