@@ -73,7 +73,7 @@ def settings_of(run: Run) -> Settings:
     """A run's settings; raises UserError if they are none of this version's."""
     try:
         return resolve(run.settings)
-    except TypeError as error:
+    except (TypeError, UserError) as error:
         raise UserError(f"{run.folder} was made by another version of lrn_tf ({error})") from error
 
 
