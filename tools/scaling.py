@@ -118,6 +118,7 @@ def draw(rows, path, title):
             axis.plot(tasks, [row[name] for row in mine], "o-", color=colour, label=method)
         axis.set_title(name)
         axis.set_xlabel("tasks")
+        axis.set_xticks(sorted({row["tasks"] for row in rows}))
         axis.set_yscale("log")
         axis.grid(alpha=0.3)
     figure.axes[0].set_ylabel("ms per step")
