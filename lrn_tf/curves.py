@@ -8,17 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from lrn_tf import files
-from lrn_tf.runs import Group
+from lrn_tf.runs import COLUMNS, Group
 
-COLUMNS = (
-    "epoch",
-    "step",
-    "train_accuracy",
-    "test_accuracy",
-    "unused_modules",
-    "mean_length",
-    "seconds",
-)
 # Okabe and Ito's colours, which colour-blind readers can tell apart, and lines that print in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ("-", "--", "-.", ":")

@@ -13,8 +13,6 @@ import shutil
 import sys
 from typing import Any
 
-from absl import flags
-
 from lrn_tf import files, program
 from lrn_tf.errors import UserError
 from lrn_tf.quiet import start_tensorflow
@@ -217,15 +215,5 @@ def _specs(tensors):
     return ", ".join(found)
 
 
-def main(_: list[str]) -> None:
-    for name in ("workdir", "output"):
-        if not flags.FLAGS[name].value:
-            raise UserError(f"--{name} is missing; see --help")
-    export(flags.FLAGS.workdir, flags.FLAGS.output)
-
-
 if __name__ == "__main__":
-    # Not on import: lrn_tf.main, which exports too, has a --workdir of its own.
-    flags.DEFINE_string("workdir", "", "Folder of the run")
-    flags.DEFINE_string("output", "", "Folder of the model; a model that is there is replaced")
-    program.run(main)
+    program.run_on_a_run(export, "Folder of the model; a model that is there is replaced")

@@ -12,11 +12,10 @@ import numpy as np
 from lrn_tf.benchmarks import Examples
 from lrn_tf.curves import COLOURS
 from lrn_tf.evaluation import Evaluation
-from lrn_tf.path_graph import top_paths
+from lrn_tf.path_graph import FONT, INK, top_paths
 
 # Inches.
 CELL = 0.24
-FONT, INK = 8, "#222222"
 # From this value on a cell is so dark that white can be read on it.
 DARK = 0.45
 

@@ -57,3 +57,23 @@ def run(main: Callable[[list[str]], int | None], takes: str = "", stopped: str =
     except KeyboardInterrupt:
         print(f"\n{stopped}", file=sys.stderr)
         sys.exit(130)
+
+
+def run_on_a_run(work: Callable[[str, str], None], output: str) -> None:
+    """Runs a program that makes something of a finished run.
+
+    Args:
+        work: called with the values of --workdir and --output.
+        output: what --help says of --output.
+    """
+    # Not on import: lrn_tf.main, which may do the same work, has a --workdir of its own.
+    flags.DEFINE_string("workdir", "", "Folder of the run")
+    flags.DEFINE_string("output", "", output)
+
+    def main(_):
+        for name in ("workdir", "output"):
+            if not flags.FLAGS[name].value:
+                raise UserError(f"--{name} is missing; see --help")
+        work(flags.FLAGS.workdir, flags.FLAGS.output)
+
+    run(main)

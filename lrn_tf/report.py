@@ -8,8 +8,6 @@ import os
 import pathlib
 import sys
 
-from absl import flags
-
 from lrn_tf import files, program
 from lrn_tf.errors import UserError
 from lrn_tf.export import restore_method, settings_of
@@ -63,15 +61,5 @@ def _unwritable(folder, reason):
     return UserError(f"--output={folder} cannot be written ({reason}); give another folder")
 
 
-def main(_: list[str]) -> None:
-    for name in ("workdir", "output"):
-        if not flags.FLAGS[name].value:
-            raise UserError(f"--{name} is missing; see --help")
-    report(flags.FLAGS.workdir, flags.FLAGS.output)
-
-
 if __name__ == "__main__":
-    # Not on import: lrn_tf.main has a --workdir of its own.
-    flags.DEFINE_string("workdir", "", "Folder of the run")
-    flags.DEFINE_string("output", "", "Folder of index.html; one that is there is replaced")
-    program.run(main)
+    program.run_on_a_run(report, "Folder of index.html; one that is there is replaced")

@@ -15,17 +15,17 @@ from lrn_tf.workdir import read_lines
 
 # What a label says first, and even where it is what the benchmark and the method preset.
 FIRST = ("benchmark", "method", "dup", "depth")
-# What every line of metrics has, for tables and curves.
-NUMBERS = (
+# What curves show of a line of metrics, and all numbers of it that are read.
+COLUMNS = (
     "epoch",
     "step",
     "train_accuracy",
     "test_accuracy",
     "unused_modules",
     "mean_length",
-    "step_ms_median",
     "seconds",
 )
+NUMBERS = (*COLUMNS, "step_ms_median")
 
 
 @dataclasses.dataclass(frozen=True)

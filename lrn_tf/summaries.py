@@ -44,9 +44,12 @@ class Summaries:
             api.hparams_config(hparams=[api.HParam(name) for name in values], metrics=metrics)
             api.hparams(values)
 
-    def evaluation(self, step: int, evaluation: Evaluation, benchmark: Benchmark, draw: bool) -> None:
-        """Its numbers, a histogram of the lengths of networks and, where wanted, pictures of all paths."""
-        line = evaluation.line(benchmark.tasks)
+    def evaluation(self, line: dict, evaluation: Evaluation, benchmark: Benchmark, draw: bool) -> None:
+        """Its numbers, a histogram of the lengths of networks and, where wanted, pictures of all paths.
+
+        Args: line: what metrics.jsonl says of the epoch.
+        """
+        step = line["step"]
         numbers = {
             "test/accuracy": line["test_accuracy"],
             "test/loss": line["test_loss"],

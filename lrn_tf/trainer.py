@@ -212,17 +212,17 @@ class Trainer:
             # Of the whole epoch, also where another process took a part of it.
             "seconds": round(seconds * steps / len(times), 2),
         }
-        self._summarise(evaluation, epoch, step)
+        self._summarise(line, evaluation)
         self.workdir.append_metrics(line)
         # After its line: a kill between the two repeats the epoch's end, and nothing is missing.
         self._checkpoints.save(step)
         self._bar.write(_row(line), file=sys.stdout)
 
-    def _summarise(self, evaluation, epoch, step):
+    def _summarise(self, line, evaluation):
         """Numbers after every epoch, pictures after some, embeddings after the last."""
-        every, last = self.settings.pictures_every, step == self.last_step
-        draw = bool(every) and (last or (epoch + 1) % every == 0)
-        self._summaries.evaluation(step, evaluation, self.benchmark, draw)
+        every, last = self.settings.pictures_every, line["step"] == self.last_step
+        draw = bool(every) and (last or line["epoch"] % every == 0)
+        self._summaries.evaluation(line, evaluation, self.benchmark, draw)
         if last:
             self._summaries.embeddings(self.method, self.benchmark)
 

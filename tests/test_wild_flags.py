@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import pathlib
 import re
 import shutil
@@ -11,20 +10,11 @@ import hypothesis
 import pytest
 from forked import Forked
 from hypothesis import strategies as st
+from wild import wild
 
 from lrn_tf.settings import Settings
 
 FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
-# More of them are tried with LRN_TF_WILD=1000, and others each time.
-MANY = int(os.environ.get("LRN_TF_WILD", 0))
-wild = hypothesis.settings(
-    max_examples=MANY or 100,
-    derandomize=not MANY,
-    deadline=None,
-    database=None,
-    suppress_health_check=list(hypothesis.HealthCheck),
-    phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
-)
 ANYTHING = st.text(st.characters(exclude_characters="\0"), max_size=30)
 NUMBERS = st.sampled_from(
     "0 1 2 3 -1 -0 +1 1.5 1e3 1e308 -1e308 1e-320 nan inf -inf 0x10 1_0 ٣ 999999999999999999999 2147483648"
@@ -154,13 +144,13 @@ def check(outcome, here):
 def test_any_flags_at_all(forked, folder, record_property):
     codes = []
 
-    @wild
+    @wild(100)
     @hypothesis.given(FLAG_SETS)
     def try_one(flag_set):
         allowed, strange, first = flag_set
         here, start = folder(), ["--workdir=run", "--dup=1", "--depth=2", "--d_model=4"]
-        wild = [*strange, *allowed] if first else [*allowed, *strange]
-        outcome = forked("lrn_tf.main", [*start, *wild, "--max_steps=1"], here, stand_in=True)
+        given = [*strange, *allowed] if first else [*allowed, *strange]
+        outcome = forked("lrn_tf.main", [*start, *given, "--max_steps=1"], here, stand_in=True)
         hypothesis.note(f"{outcome}")
         check(outcome, here)
         codes.append(outcome[0])
