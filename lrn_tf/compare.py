@@ -9,8 +9,10 @@ import sys
 
 from absl import flags
 
-from lrn_tf import curves, program, runs
+from lrn_tf import program
 from lrn_tf.errors import UserError
+from lrn_tf.results import curves
+from lrn_tf.storage import runs
 
 OUTPUT = flags.DEFINE_string("output", "", "Folder for curves.png and curves.csv; empty writes neither")
 TITLE = flags.DEFINE_string("title", "", "Title of the picture")

@@ -13,11 +13,12 @@ import shutil
 import sys
 from typing import Any
 
-from lrn_tf import files, program
+from lrn_tf import program
 from lrn_tf.errors import UserError
 from lrn_tf.quiet import start_tensorflow
-from lrn_tf.runs import Run, read
 from lrn_tf.settings import FREE_ON_RESUME, Settings, resolve
+from lrn_tf.storage import files
+from lrn_tf.storage.runs import Run, read
 
 # What a model says of itself, for programs; README.md says it for people.
 CARD = "lrn_tf.json"
@@ -35,9 +36,9 @@ def restore(run: Run):
         UserError: there is no checkpoint that can be read.
     """
     start_tensorflow()
-    from lrn_tf.benchmarks import Problem
-    from lrn_tf.precision import layers_compute_in
+    from lrn_tf.data.benchmarks import Problem
     from lrn_tf.served import Served
+    from lrn_tf.training.precision import layers_compute_in
 
     settings = settings_of(run)
     try:
@@ -51,12 +52,12 @@ def restore(run: Run):
 
 
 def restore_method(run: Run, problem):
-    """The method of a run on its `lrn_tf.benchmarks.Problem`; returns and raises as `restore`."""
+    """The method of a run on its `lrn_tf.data.benchmarks.Problem`; returns and raises as `restore`."""
     import tensorflow as tf
 
-    from lrn_tf.build import build
-    from lrn_tf.checkpoints import Checkpoints
-    from lrn_tf.precision import layers_compute_in
+    from lrn_tf.methods.build import build
+    from lrn_tf.storage.checkpoints import Checkpoints
+    from lrn_tf.training.precision import layers_compute_in
 
     settings = settings_of(run)
     with layers_compute_in(settings.dtype):

@@ -12,10 +12,10 @@ from typing import Any
 from absl import flags
 
 from lrn_tf.errors import UserError
-from lrn_tf.runs import Run, read
 from lrn_tf.settings import Settings, resolve
-from lrn_tf.stop import Stop
-from lrn_tf.workdir import Workdir
+from lrn_tf.storage.runs import Run, read
+from lrn_tf.storage.workdir import Workdir
+from lrn_tf.training.stop import Stop
 
 
 def define_flags(output: str) -> None:

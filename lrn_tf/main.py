@@ -13,7 +13,7 @@ from lrn_tf import program
 from lrn_tf.errors import UserError
 from lrn_tf.quiet import find_devices, import_tensorflow
 from lrn_tf.settings import BENCHMARKS, LRNS, PRESETS, SGD_METHODS, Settings, resolve
-from lrn_tf.workdir import Workdir
+from lrn_tf.storage.workdir import Workdir
 
 
 def define_flags() -> None:
@@ -70,8 +70,8 @@ def prepare(settings: Settings) -> tuple[str, Any]:
     import_tensorflow()
     import keras
 
-    from lrn_tf import distribution
-    from lrn_tf.precision import POLICIES
+    from lrn_tf.training import distribution
+    from lrn_tf.training.precision import POLICIES
 
     strategy = distribution.make_strategy(settings.distribute)
     distribution.check_parts(settings, strategy)
@@ -92,10 +92,11 @@ def train(settings: Settings) -> int:
     workdir = Workdir(settings)
     workdir.check()
     device, strategy = prepare(settings)
-    from lrn_tf import benchmarks, distribution
-    from lrn_tf.build import build, describe
+    from lrn_tf.data import benchmarks
     from lrn_tf.export import check_output, export
-    from lrn_tf.trainer import Trainer
+    from lrn_tf.methods.build import build, describe
+    from lrn_tf.training import distribution
+    from lrn_tf.training.trainer import Trainer
 
     if settings.export_dir:
         check_output(settings.export_dir)

@@ -8,11 +8,12 @@ import os
 import pathlib
 import sys
 
-from lrn_tf import files, program
+from lrn_tf import program
 from lrn_tf.errors import UserError
 from lrn_tf.export import restore_method, settings_of
 from lrn_tf.quiet import start_tensorflow
-from lrn_tf.runs import read
+from lrn_tf.storage import files
+from lrn_tf.storage.runs import read
 
 FILE = "index.html"
 
@@ -27,10 +28,10 @@ def report(workdir: str, output: str) -> None:
     _check(folder)
     settings = settings_of(run)
     start_tensorflow()
-    from lrn_tf import benchmarks
-    from lrn_tf.batches import DeviceExamples
-    from lrn_tf.evaluation import Evaluator
-    from lrn_tf.report_sections import Shown, page_of
+    from lrn_tf.data import benchmarks
+    from lrn_tf.data.batches import DeviceExamples
+    from lrn_tf.results.evaluation import Evaluator
+    from lrn_tf.results.report_sections import Shown, page_of
 
     benchmark = benchmarks.load(settings)
     method, step = restore_method(run, benchmark.problem)

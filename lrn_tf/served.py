@@ -2,9 +2,9 @@
 
 import tensorflow as tf
 
-from lrn_tf.benchmarks import Problem
-from lrn_tf.images import resize, standardise
-from lrn_tf.method import Method, module_names
+from lrn_tf.data.benchmarks import Problem
+from lrn_tf.data.images import resize, standardise
+from lrn_tf.methods.method import Method, module_names
 
 
 class Served(tf.Module):

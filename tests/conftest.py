@@ -20,9 +20,9 @@ import keras
 import numpy as np
 import pytest
 
-from lrn_tf import pools
 from lrn_tf.main import train
-from lrn_tf.pool import HIDDEN, INPUT, OUTPUT, Kind, Pool
+from lrn_tf.modules import pools
+from lrn_tf.modules.pool import HIDDEN, INPUT, OUTPUT, Kind, Pool
 from lrn_tf.settings import resolve
 
 IMAGE = (2, 2, 1)

@@ -59,7 +59,7 @@ class StandIn:
     def predict(self, images, tasks):
         import tensorflow as tf
 
-        from lrn_tf.method import Prediction
+        from lrn_tf.methods.method import Prediction
 
         logits, paths = (
             tf.zeros((tf.shape(images)[0], n), t) for n, t in ((self._classes, "float32"), (0, "int32"))
@@ -75,7 +75,8 @@ def be(module, arguments, folder, stand_in, out, err):
         os.dup2(err.fileno(), 2)
         os.chdir(folder)
         sys.argv = [f"{module}.py", *arguments]
-        from lrn_tf import build, main, program
+        from lrn_tf import main, program
+        from lrn_tf.methods import build
 
         if stand_in:
             build.build, build.describe = StandIn, lambda *_: None
@@ -113,10 +114,10 @@ def serve():
     import sklearn.datasets  # noqa: F401
     import tensorflow  # noqa: F401
 
-    import lrn_tf.benchmarks
-    import lrn_tf.build
+    import lrn_tf.data.benchmarks
     import lrn_tf.export
-    import lrn_tf.trainer  # noqa: F401
+    import lrn_tf.methods.build
+    import lrn_tf.training.trainer  # noqa: F401
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for line in sys.stdin:

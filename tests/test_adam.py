@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lrn_tf.adam import GroupedAdam
+from lrn_tf.modules.adam import GroupedAdam
 
 SHAPES = [[(3, 2), (2,)], [(4,)], [], [(2, 2, 2), (), (5,)]]
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 from lrn_tf import main
 from lrn_tf.errors import UserError
 from lrn_tf.settings import resolve
-from lrn_tf.workdir import Workdir
+from lrn_tf.storage.workdir import Workdir
 
 
 def command(folder, *arguments, options=()):

@@ -11,7 +11,8 @@ import pytest
 import sklearn.datasets
 import tensorflow as tf
 
-from lrn_tf import benchmarks, mini_imagenet, settings
+from lrn_tf import settings
+from lrn_tf.data import benchmarks, mini_imagenet
 from lrn_tf.errors import UserError
 
 DATA = pathlib.Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()

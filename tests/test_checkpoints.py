@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lrn_tf.checkpoints import Checkpoints
 from lrn_tf.errors import UserError
+from lrn_tf.storage.checkpoints import Checkpoints
 
 DATA, INDEX = "data-00000-of-00001", "index"
 

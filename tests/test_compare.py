@@ -9,8 +9,9 @@ import sys
 import numpy as np
 import pytest
 
-from lrn_tf import curves, runs
 from lrn_tf.errors import UserError
+from lrn_tf.results import curves
+from lrn_tf.storage import runs
 
 SETTINGS = {"benchmark": "cifar_mtl", "dup": 5, "depth": 4, "bonus": 3.0, "seed": 0, "epochs": 3}
 

@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 from tiny_run import EPOCHS, assert_same_run, checkpoint_steps, lines, run
 
-from lrn_tf.checkpoints import Checkpoints
-from lrn_tf.workdir import Workdir
+from lrn_tf.storage.checkpoints import Checkpoints
+from lrn_tf.storage.workdir import Workdir
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,10 @@ import tensorflow as tf
 from tiny_run import assert_same_run, checkpoint_steps, run
 
 import lrn_tf
-from lrn_tf import files, predict
+from lrn_tf import predict
 from lrn_tf.errors import UserError
-from lrn_tf.runs import read
+from lrn_tf.storage import files
+from lrn_tf.storage.runs import read
 
 # As many bits of each file are flipped, one at a time; with a seed of its own each time.
 FLIPS = 12
@@ -80,7 +81,7 @@ def tiny(tmp_path_factory):
 @pytest.mark.parametrize("file", ["index", "data-00000-of-00001"])
 def test_a_checkpoint_that_is_damaged_costs_no_more_than_itself(tiny, step, file, record_property, capsys):
     """The state that is restored is exactly that of some checkpoint: of another one, but for padding."""
-    from lrn_tf.checkpoints import Checkpoints
+    from lrn_tf.storage.checkpoints import Checkpoints
 
     states = {s: weights_of(tiny, s) for s in (5, 10, 15)}
     count = 0
@@ -285,7 +286,7 @@ def test_the_package_never_unpickles_or_evaluates():
         "models",
         "allow_pickle",
     }
-    for path in pathlib.Path(lrn_tf.__file__).parent.glob("*.py"):
+    for path in pathlib.Path(lrn_tf.__file__).parent.rglob("*.py"):
         words = set()
         for node in ast.walk(ast.parse(path.read_text())):
             words |= {getattr(node, name, None) for name in ("id", "attr", "arg", "module")}

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lrn_tf import pools
-from lrn_tf.decision_process import DecisionProcess
-from lrn_tf.episodes import route
-from lrn_tf.pool import OUTPUT, Pool
-from lrn_tf.router import Router
+from lrn_tf.modules import pools
+from lrn_tf.modules.decision_process import DecisionProcess
+from lrn_tf.modules.pool import OUTPUT, Pool
+from lrn_tf.policy.episodes import route
+from lrn_tf.policy.router import Router
 
 DEPTHS = [2, 3, 4, 5, 6]
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lrn_tf import pools
-from lrn_tf.dispatch import Modules, run_all
-from lrn_tf.pool import HIDDEN, INPUT, OUTPUT, Kind, Pool
-from lrn_tf.waves import Waves
+from lrn_tf.modules import pools
+from lrn_tf.modules.dispatch import Modules, run_all
+from lrn_tf.modules.pool import HIDDEN, INPUT, OUTPUT, Kind, Pool
+from lrn_tf.modules.waves import Waves
 
 BATCH, DEPTH = 12, 5
 

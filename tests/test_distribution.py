@@ -12,9 +12,9 @@ import time
 import pytest
 from tiny_run import checkpoint_steps, lines
 
-from lrn_tf import distribution
 from lrn_tf.errors import UserError
 from lrn_tf.settings import resolve
+from lrn_tf.training import distribution
 
 TWO_DEVICES = str(pathlib.Path(__file__).parent / "two_devices.py")
 SMALL = ("--dup=2", "--depth=3", "--d_model=16", "--batch_size=32", "--minibatch_size=16")

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lrn_tf.batches import DeviceExamples, consecutive_rows
-from lrn_tf.benchmarks import Examples
-from lrn_tf.evaluation import BATCH_SIZE, Evaluation, Evaluator
-from lrn_tf.method import Prediction
-from lrn_tf.pools import paper
+from lrn_tf.data.batches import DeviceExamples, consecutive_rows
+from lrn_tf.data.benchmarks import Examples
+from lrn_tf.methods.method import Prediction
+from lrn_tf.modules.pools import paper
+from lrn_tf.results.evaluation import BATCH_SIZE, Evaluation, Evaluator
 
 TASKS, CLASSES, DEPTH = 4, 3, 4
 POOL = paper((2, 2, 1), CLASSES, dup=2)

@@ -14,15 +14,15 @@ import tensorflow as tf
 
 import lrn_tf
 from lrn_tf import export as export_module
-from lrn_tf.batches import DeviceExamples
-from lrn_tf.benchmarks import load
+from lrn_tf.data.batches import DeviceExamples
+from lrn_tf.data.benchmarks import load
+from lrn_tf.data.images import resize
 from lrn_tf.errors import UserError
-from lrn_tf.evaluation import Evaluator
 from lrn_tf.export import export, restore
-from lrn_tf.images import resize
 from lrn_tf.main import train
-from lrn_tf.runs import read
+from lrn_tf.results.evaluation import Evaluator
 from lrn_tf.settings import resolve
+from lrn_tf.storage.runs import read
 
 pytestmark = pytest.mark.slow
 

@@ -12,13 +12,17 @@ import pytest
 import tensorflow as tf
 from tiny_run import assert_same_run, run
 
-from lrn_tf import build, compare, curves, files, runs, trainer
-from lrn_tf.benchmarks import load
+from lrn_tf import compare
+from lrn_tf.data.benchmarks import load
 from lrn_tf.errors import UserError
 from lrn_tf.export import export
 from lrn_tf.main import enough_memory
+from lrn_tf.methods import build
+from lrn_tf.results import curves
 from lrn_tf.settings import resolve
-from lrn_tf.workdir import Workdir
+from lrn_tf.storage import files, runs
+from lrn_tf.storage.workdir import Workdir
+from lrn_tf.training import trainer
 
 
 @pytest.fixture

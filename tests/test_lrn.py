@@ -9,9 +9,10 @@ import pytest
 import sklearn.datasets
 import tensorflow as tf
 
-from lrn_tf import pools, ppo
-from lrn_tf.episodes import revisit
-from lrn_tf.lrn import LRN
+from lrn_tf.methods.lrn import LRN
+from lrn_tf.modules import pools
+from lrn_tf.policy import ppo
+from lrn_tf.policy.episodes import revisit
 from lrn_tf.settings import resolve
 
 BATCH, DEPTH = 32, 4

@@ -14,11 +14,11 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.plugins.projector import ProjectorConfig
 from tiny_run import Softmax, benchmark, examples, run
 
-from lrn_tf import compute, path_graph, pictures, projector
-from lrn_tf.evaluation import Evaluation
-from lrn_tf.fc_network import make_trunk
-from lrn_tf.pool import build_layer
-from lrn_tf.pools import paper
+from lrn_tf.methods.fc_network import make_trunk
+from lrn_tf.modules.pool import build_layer
+from lrn_tf.modules.pools import paper
+from lrn_tf.results import compute, path_graph, pictures, projector
+from lrn_tf.results.evaluation import Evaluation
 
 TASKS = ("first", "second", "third")
 KINDS = {"in": range(0, 2), "hidden": range(2, 5), "out": range(5, 6)}
@@ -241,6 +241,6 @@ def test_the_projector_finds_points_names_and_images(tmp_path):
 
 
 def test_matplotlib_is_imported_when_something_is_drawn():
-    modules = ", ".join(f"lrn_tf.{name}" for name in ("trainer", "summaries", "pictures", "page", "report"))
+    modules = "lrn_tf.training.trainer, lrn_tf.results.pictures, lrn_tf.results.page, lrn_tf.report"
     code = f"import sys; sys.modules['matplotlib'] = None; import {modules}"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=300)

@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from lrn_tf import pools
-from lrn_tf.pool import HIDDEN, INPUT, OUTPUT, Kind, Pool, build_layer
+from lrn_tf.modules import pools
+from lrn_tf.modules.pool import HIDDEN, INPUT, OUTPUT, Kind, Pool, build_layer
 
 IMAGE = (4, 4, 1)
 

@@ -12,12 +12,12 @@ import sys
 import numpy as np
 import pytest
 
-from lrn_tf import page, report_sections
-from lrn_tf.benchmarks import Benchmark, Examples
+from lrn_tf.data.benchmarks import Benchmark, Examples
 from lrn_tf.errors import UserError
-from lrn_tf.evaluation import Evaluation
 from lrn_tf.main import train
 from lrn_tf.report import report
+from lrn_tf.results import page, report_sections
+from lrn_tf.results.evaluation import Evaluation
 from lrn_tf.settings import resolve
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}

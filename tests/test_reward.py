@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lrn_tf.reward import PLACEMENTS, module_bonus, rewards
+from lrn_tf.policy.reward import PLACEMENTS, module_bonus, rewards
 
 MODULES, DEPTH, BATCH = 6, 4, 20
 PASS = MODULES

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lrn_tf import pools
-from lrn_tf.decision_process import DecisionProcess
-from lrn_tf.episodes import entropy, pack, revisit, route
-from lrn_tf.pool import INPUT, OUTPUT, Kind, Pool
-from lrn_tf.router import Router
+from lrn_tf.modules import pools
+from lrn_tf.modules.decision_process import DecisionProcess
+from lrn_tf.modules.pool import INPUT, OUTPUT, Kind, Pool
+from lrn_tf.policy.episodes import entropy, pack, revisit, route
+from lrn_tf.policy.router import Router
 
 IMAGE, TASKS, MODULES, DEPTH, WIDTH = (8, 8, 1), 3, 10, 5, 16
 PASS = MODULES

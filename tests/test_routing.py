@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from test_trunk_methods import BATCH, CLOSE, TASKS, batch, blocks, make, step, unchanged, values
 
-from lrn_tf.agents import ApproximatePolicy, TabularPolicy
+from lrn_tf.methods.agents import ApproximatePolicy, TabularPolicy
 
 BLOCKS = 4
 ROUTERS = [(a, p) for a in ("per_task", "single", "dispatched") for p in ("tabular", "approximate")]

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from lrn_tf.stop import Stop
+from lrn_tf.training.stop import Stop
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ from tiny_run import (
     tensors,
 )
 
-from lrn_tf.batches import shuffled_rows
+from lrn_tf.data.batches import shuffled_rows
 from lrn_tf.errors import UserError
 
 

@@ -6,14 +6,14 @@ import pytest
 import tensorflow as tf
 from tiny_run import assert_same_run, checkpoint_steps, lines
 
-from lrn_tf import fc_network
-from lrn_tf.benchmarks import Benchmark, Examples, load
-from lrn_tf.build import METHODS, build, describe
-from lrn_tf.dispatch import Modules
+from lrn_tf.data.benchmarks import Benchmark, Examples, load
+from lrn_tf.methods import fc_network
+from lrn_tf.methods.build import METHODS, build, describe
+from lrn_tf.methods.supervised import count_weights
+from lrn_tf.modules.dispatch import Modules
 from lrn_tf.settings import SGD_METHODS, resolve
-from lrn_tf.supervised import count_weights
-from lrn_tf.trainer import Trainer
-from lrn_tf.workdir import Workdir
+from lrn_tf.storage.workdir import Workdir
+from lrn_tf.training.trainer import Trainer
 
 TASKS, CLASSES, BATCH, IMAGE = 3, 4, 12, (8, 8, 1)
 # What a network's numbers may differ by when they are added up in another order.

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from wild import wild
 
-from lrn_tf import data_sets, mini_imagenet
+from lrn_tf.data import data_sets, mini_imagenet
 from lrn_tf.errors import UserError
 
 

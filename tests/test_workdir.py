@@ -11,15 +11,15 @@ import sys
 
 import pytest
 
-from lrn_tf import workdir as workdir_module
 from lrn_tf.errors import UserError
 from lrn_tf.settings import Settings, resolve
-from lrn_tf.workdir import Workdir
+from lrn_tf.storage import workdir as workdir_module
+from lrn_tf.storage.workdir import Workdir
 
 # What a run may be continued with although it differs.
 FREE = {"data_dir", "workdir", "export_dir", "epochs", "max_steps", "resume"}
 FREE |= {"checkpoint_every", "pictures_every", "profile", "distribute"}
-REPOSITORY = pathlib.Path(workdir_module.__file__).resolve().parents[1]
+REPOSITORY = pathlib.Path(workdir_module.__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -77,10 +77,9 @@ def test_config_tells_how_the_run_came_about(folder):
 
 def test_no_revision_of_a_repository_that_only_surrounds_the_package(tmp_path, monkeypatch):
     subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
-    (tmp_path / "site-packages" / "lrn_tf").mkdir(parents=True)
-    monkeypatch.setattr(
-        workdir_module, "__file__", str(tmp_path / "site-packages" / "lrn_tf" / "workdir.py")
-    )
+    module = tmp_path / "site-packages" / "lrn_tf" / "storage" / "workdir.py"
+    module.parent.mkdir(parents=True)
+    monkeypatch.setattr(workdir_module, "__file__", str(module))
     make(tmp_path / "run").create({})
     assert json.loads((tmp_path / "run" / "config.json").read_text())["git_revision"] is None
 
@@ -268,7 +267,7 @@ def test_a_folder_in_use_is_refused(folder):
 HOLDER = """
 import sys, time
 from lrn_tf.settings import resolve
-from lrn_tf.workdir import Workdir
+from lrn_tf.storage.workdir import Workdir
 with Workdir(resolve({"workdir": sys.argv[1]})).lock():
     print("locked", flush=True)
     time.sleep(600)

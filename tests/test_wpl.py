@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lrn_tf.wpl import WeightedPolicyLearner, project_to_simplex, sample
+from lrn_tf.methods.wpl import WeightedPolicyLearner, project_to_simplex, sample
 
 
 def nearest_probabilities(x):

@@ -8,12 +8,12 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from lrn_tf.benchmarks import Benchmark, Examples
-from lrn_tf.method import Prediction
-from lrn_tf.pools import paper
+from lrn_tf.data.benchmarks import Benchmark, Examples
+from lrn_tf.methods.method import Prediction
+from lrn_tf.modules.pools import paper
 from lrn_tf.settings import resolve
-from lrn_tf.trainer import Trainer
-from lrn_tf.workdir import Workdir
+from lrn_tf.storage.workdir import Workdir
+from lrn_tf.training.trainer import Trainer
 
 TASKS, BATCH, EPOCHS = 3, 4, 3
 POOL = paper((2, 2, 1), 2, dup=1)

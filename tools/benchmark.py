@@ -23,15 +23,15 @@ from absl import flags
 from floors import Floors, measure_machine, router_operations, used_parameters
 
 from lrn_tf import main as lrn_main
-from lrn_tf.adam import GroupedAdam
-from lrn_tf.batches import DeviceExamples, consecutive_rows, shuffled_rows
-from lrn_tf.benchmarks import load
-from lrn_tf.build import describe
-from lrn_tf.dispatch import run_all
-from lrn_tf.evaluation import BATCH_SIZE, Evaluator
-from lrn_tf.lrn import LRN
-from lrn_tf.pool import build_layer
-from lrn_tf.pools import make_pool
+from lrn_tf.data.batches import DeviceExamples, consecutive_rows, shuffled_rows
+from lrn_tf.data.benchmarks import load
+from lrn_tf.methods.build import describe
+from lrn_tf.methods.lrn import LRN
+from lrn_tf.modules.adam import GroupedAdam
+from lrn_tf.modules.dispatch import run_all
+from lrn_tf.modules.pool import build_layer
+from lrn_tf.modules.pools import make_pool
+from lrn_tf.results.evaluation import BATCH_SIZE, Evaluator
 
 STEPS = flags.DEFINE_integer("steps", 20, "Timed steps of each part, after two that are not", lower_bound=1)
 DISPATCH = "modules forward + backward"

@@ -27,11 +27,11 @@ import tensorflow as tf
 from absl import flags
 
 from lrn_tf import main as lrn_main
-from lrn_tf import reward
-from lrn_tf.batches import DeviceExamples, shuffled_rows
-from lrn_tf.benchmarks import load
-from lrn_tf.build import build
-from lrn_tf.evaluation import task_information
+from lrn_tf.data.batches import DeviceExamples, shuffled_rows
+from lrn_tf.data.benchmarks import load
+from lrn_tf.methods.build import build
+from lrn_tf.policy import reward
+from lrn_tf.results.evaluation import task_information
 
 EVERY = flags.DEFINE_integer("every", 130, "Steps between measurements", lower_bound=1)
 BATCHES = flags.DEFINE_integer("batches", 8, "Batches of a measurement", lower_bound=2)

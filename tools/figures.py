@@ -13,10 +13,12 @@ import pathlib
 
 from absl import flags
 
-from lrn_tf import curves, grid, runs
+from lrn_tf import grid
 from lrn_tf import main as lrn_main
 from lrn_tf.errors import UserError
+from lrn_tf.results import curves
 from lrn_tf.settings import LRNS, Settings
+from lrn_tf.storage import runs
 
 FIGURE = flags.DEFINE_enum("figure", None, list("234567"), "Which figure of the paper")
 grid.define_flags("figures")

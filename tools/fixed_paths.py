@@ -24,15 +24,15 @@ import tensorflow as tf
 from absl import flags
 
 from lrn_tf import main as lrn_main
-from lrn_tf.adam import GroupedAdam
-from lrn_tf.batches import DeviceExamples, shuffled_rows
-from lrn_tf.benchmarks import load
-from lrn_tf.dispatch import Modules
+from lrn_tf.data.batches import DeviceExamples, shuffled_rows
+from lrn_tf.data.benchmarks import load
 from lrn_tf.errors import UserError
-from lrn_tf.evaluation import Evaluator
-from lrn_tf.method import Prediction
-from lrn_tf.pool import OUTPUT
-from lrn_tf.pools import make_pool
+from lrn_tf.methods.method import Prediction
+from lrn_tf.modules.adam import GroupedAdam
+from lrn_tf.modules.dispatch import Modules
+from lrn_tf.modules.pool import OUTPUT
+from lrn_tf.modules.pools import make_pool
+from lrn_tf.results.evaluation import Evaluator
 
 PATHS = flags.DEFINE_enum(
     "paths",

@@ -10,8 +10,8 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from lrn_tf import compute
-from lrn_tf.router import HEADS, Router
+from lrn_tf.policy.router import HEADS, Router
+from lrn_tf.results import compute
 
 # Adam reads weight, gradient and both moments, and writes three of them: seven times four bytes.
 ADAM_BYTES = 28

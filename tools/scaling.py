@@ -28,12 +28,12 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
-from lrn_tf import curves
 from lrn_tf import main as lrn_main
-from lrn_tf.benchmarks import load
-from lrn_tf.build import build
+from lrn_tf.data.benchmarks import load
 from lrn_tf.errors import UserError
-from lrn_tf.fc_network import LAYERS
+from lrn_tf.methods.build import build
+from lrn_tf.methods.fc_network import LAYERS
+from lrn_tf.results import curves
 from lrn_tf.settings import LRNS, resolve
 
 OUTPUT = flags.DEFINE_string("output", "scaling", "Folder of scaling.csv and scaling.png")

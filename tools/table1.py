@@ -13,10 +13,12 @@ import pathlib
 import numpy as np
 from absl import flags
 
-from lrn_tf import curves, files, grid, runs
+from lrn_tf import grid
 from lrn_tf import main as lrn_main
 from lrn_tf.errors import UserError
+from lrn_tf.results import curves
 from lrn_tf.settings import LRNS, SGD_METHODS, Settings
+from lrn_tf.storage import files, runs
 
 grid.define_flags("table1")
 METHODS = flags.DEFINE_list("methods", ["routing", "lrn"], "Which methods")

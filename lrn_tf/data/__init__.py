@@ -1,0 +1,1 @@
+"""The benchmarks, from files on disk to batches on the device."""

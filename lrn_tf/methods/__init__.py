@@ -1,0 +1,1 @@
+"""What is trained: Limitless Routing Networks, and what they are compared with."""

@@ -1,0 +1,263 @@
+"""Limitless Routing Networks: what happens in one training step (Sec. 4, 5.1)."""
+
+import tensorflow as tf
+
+from lrn_tf import replicas
+from lrn_tf.data.benchmarks import Problem
+from lrn_tf.methods.method import Prediction
+from lrn_tf.methods.supervised import count_weights, cross_entropy, right
+from lrn_tf.modules.adam import GroupedAdam
+from lrn_tf.modules.decision_process import DecisionProcess
+from lrn_tf.modules.dispatch import Modules
+from lrn_tf.modules.pool import Pool
+from lrn_tf.modules.pools import make_pool
+from lrn_tf.policy import ppo, reward
+from lrn_tf.policy.episodes import Episodes, revisit, route
+from lrn_tf.policy.router import Router
+from lrn_tf.settings import Settings
+
+
+class LRN:
+    """The router and the modules, trained together.
+
+    A `lrn_tf.methods.method.Method`.
+
+    Attributes:
+        kinds: the modules of each kind of the pool.
+        weights: of all modules and the router.
+        metrics: names of the scalars that `train_step` returns: `SCALARS` and the entropy of each step.
+    """
+
+    # Weights, gradients and Adam's two moments, four bytes each.
+    BYTES_PER_PARAMETER = 16
+    trunk = None
+
+    SCALARS = (
+        "train/loss",
+        "train/accuracy",
+        "losses/policy_loss",
+        "losses/value_loss",
+        "losses/entropy",
+        "losses/old_approx_kl",
+        "losses/approx_kl",
+        "losses/clipfrac",
+        "losses/explained_variance",
+        "losses/gradient_norm",
+        "reward/bonus",
+        "reward/return",
+        "reward/share_of_bonus",
+        "route/length",
+        "route/unused_in_batch",
+        "route/entropy_per_example",
+        "route/entropy_of_batch_mean",
+    )
+
+    def __init__(self, pool: Pool, num_tasks: int, settings: Settings):
+        self.settings = settings
+        self.pool = pool
+        self.kinds = pool.by_kind
+        self.metrics = (*self.SCALARS, *(f"route_entropy/step_{t + 1}" for t in range(settings.depth)))
+        self.process = DecisionProcess(pool, settings.depth)
+        self.modules = Modules(pool, settings.depth)
+        self.router = Router(
+            pool.image,
+            num_tasks,
+            len(pool),
+            settings.depth,
+            settings.d_model,
+            settings.decidedness,
+            settings.image_scale,
+        )
+        self.router_weights = [weight.value for weight in self.router.trainable_variables]
+        module_weights = [self.modules.weights_of(m) for m in range(len(pool))]
+        self.module_adam = GroupedAdam(module_weights)
+        self.router_adam = GroupedAdam([self.router_weights])
+        self.weights = tf.nest.flatten([module_weights, self.router_weights])
+        self.coefficients = ppo.Coefficients(entropy=settings.entropy)
+        # The router's shapes are static, so XLA can fuse it; the groups of the modules are not. On CPUs
+        # XLA makes bfloat16 slower than float32, TensorFlow's own kernels make it faster.
+        jit = settings.dtype == "float32" or bool(tf.config.list_logical_devices("GPU"))
+        self.route = tf.function(self._route, jit_compile=jit, autograph=False)
+        self._part_of_gradients = tf.function(self._part_of_gradients, jit_compile=jit, autograph=False)
+
+    @classmethod
+    def build(cls, problem: Problem, settings: Settings):
+        """See `lrn_tf.methods.build.build`."""
+        return cls(make_pool(problem, settings), problem.num_tasks, settings)
+
+    @staticmethod
+    def count_parameters(problem: Problem, settings: Settings) -> dict[str, int]:
+        """Trainable parameters of each kind's modules, and of the router."""
+        pool = make_pool(problem, settings)
+        router = Router(pool.image, problem.num_tasks, len(pool), settings.depth, settings.d_model)
+        return {**pool.count_parameters(), "router": count_weights(router)}
+
+    @property
+    def variables(self) -> dict[str, object]:
+        """All state that training changes, for a checkpoint."""
+        return {
+            "modules": self.module_adam.groups,
+            "router": self.router_weights,
+            "module_adam": self.module_adam.variables,
+            "router_adam": self.router_adam.variables,
+        }
+
+    def predict(self, images, tasks) -> Prediction:
+        """The most probable network of each example, and what it answers; see `Method.predict`."""
+        # XLA would compile the router anew for every size of batch that an exported model is given.
+        route = self._route if tasks.shape[0] is None else self.route
+        episodes = route(images, tasks, None)
+        logits, _ = self.modules(images, episodes.actions)
+        return Prediction(logits, episodes.actions, tf.reduce_sum(episodes.log_probs, axis=1))
+
+    def follow(self, images, paths) -> tf.Tensor:
+        """The logits `[B, C]` of networks that the caller chose; see `Method.predict`.
+
+        Args:
+            images: as in `predict`.
+            paths: int32 `[B, T]`; an error is raised where one is no network of the pool.
+        """
+        networks, legal = self.process.start(tf.shape(paths)[0]), True
+        for t in range(1, self.process.depth + 1):
+            action = paths[:, t - 1]
+            known = (action >= 0) & (action <= self.pool.pass_id)
+            action = tf.where(known, action, 0)
+            legal &= known & tf.gather(self.process.valid(networks, t), action, batch_dims=1)
+            networks = self.process.advance(networks, action)
+        illegal = tf.debugging.Assert(
+            tf.reduce_all(legal), ["no network of this pool:", tf.boolean_mask(paths, ~legal)]
+        )
+        with tf.control_dependencies([illegal]):
+            return self.modules(images, tf.identity(paths))[0]
+
+    def embeddings(self, images) -> dict[str, tf.Tensor]:
+        """Where the router puts modules `[N, D]`, tasks `[K, D]` and images `[B, D]`."""
+        return {
+            "module": self.router.action_embedding.embeddings[: self.pool.pass_id],
+            "task": tf.convert_to_tensor(self.router.task_embedding.embeddings),
+            "image": self.router.image_encoder(images),
+        }
+
+    def train_step(self, images, tasks, labels, seed, learning_rate) -> dict[str, tf.Tensor]:
+        """One step on modules and router (Sec. 5.1); see `Method.train_step`."""
+        mine = replicas.mine((images, tasks, labels))
+        episodes = self.route(*mine[:2], seed)
+        ce, logits, chosen, gradients = self.module_gradients(mine[0], mine[2], episodes.actions)
+        # From here on each replica knows the whole batch.
+        chosen, gradients = replicas.total((chosen, gradients))
+        episodes, ce, correct = replicas.gather((episodes, ce, right(logits, mine[2])))
+        with tf.device("CPU:0"):
+            used = chosen > 0
+        self.module_adam.apply(gradients, used, learning_rate)
+
+        rewards, bonus, advantage, returns = self.judge(episodes, ce, chosen)
+        statistics = self.train_router(images, tasks, episodes, advantage, returns, seed, learning_rate)
+
+        return {
+            "train/loss": tf.reduce_mean(ce),
+            "train/accuracy": tf.reduce_mean(correct),
+            **statistics,
+            "losses/explained_variance": ppo.explained_variance(episodes.values, returns, episodes.open),
+            "reward/bonus": tf.reduce_mean(tf.reduce_sum(bonus, axis=1)),
+            "reward/return": tf.reduce_mean(tf.reduce_sum(rewards, axis=1)),
+            "reward/share_of_bonus": reward.share_of_bonus(rewards, bonus),
+            **self._route_statistics(episodes, chosen),
+        }
+
+    def _route(self, images, tasks, seed):
+        return route(self.router, self.process, images, tasks, seed)
+
+    def module_gradients(self, images, labels, paths):
+        """The cross-entropy of each example's network, and the gradients of its mean.
+
+        On several replicas: of this one's examples, and its part of the gradients.
+
+        Returns:
+            ce `[B]`, logits `[B, C]`, the int32 `[N]` counts of `Modules.call`, and the gradients of each
+            module's weights; zero where no example chose it.
+        """
+        with tf.GradientTape() as tape:
+            logits, chosen = self.modules(images, paths)
+            ce = cross_entropy(logits, labels)  # (B,)
+            loss = tf.reduce_mean(ce) / replicas.count()
+        gradients = tape.gradient(loss, self.module_adam.groups, unconnected_gradients="zero")
+        return ce, logits, chosen, gradients
+
+    def judge(self, episodes: Episodes, ce, chosen):
+        """What the episodes have earned.
+
+        Args:
+            episodes: of the batch.
+            ce: float32 `[B]`, the cross-entropy of each example's network.
+            chosen: int32 `[N]`, how many networks hold each module.
+
+        Returns:
+            rewards, the bonus in them, advantages and returns: float32 `[B, T]` each.
+        """
+        bonus = reward.module_bonus(chosen, self.settings.bonus)
+        rewards = reward.rewards(ce, episodes.actions, episodes.open, bonus, self.settings.reward)
+        values = ppo.known_values(rewards, episodes.values, episodes.open, self.coefficients.gamma)
+        advantage = ppo.advantages(rewards, values, self.coefficients.gamma, self.coefficients.gae_lambda)
+        return rewards, tf.gather(bonus, episodes.actions), advantage, advantage + values
+
+    def train_router(self, images, tasks, episodes, advantage, returns, seed, learning_rate):
+        """PPO's passes over minibatches of episodes; the mean of their statistics."""
+        batch, size = images.shape[0], self.settings.minibatch_size
+        totals = []
+        # The seed itself made the episodes; its complement is as unique and independent of it.
+        shape = (self.settings.ppo_epochs, batch)
+        keys = tf.random.stateless_uniform(shape, tf.bitwise.invert(seed), alg="philox")
+        for order in tf.unstack(tf.argsort(keys, axis=1)):
+            for start in range(0, batch, size):
+                rows = order[start : start + size]
+                minibatch = tf.nest.map_structure(
+                    lambda x: tf.gather(x, rows),  # noqa: B023 - used at once
+                    (images, tasks, episodes, advantage, returns),
+                )
+                gradients, statistics = self._ppo_gradients(*minibatch)
+                with tf.device("CPU:0"):
+                    always = tf.constant([True])
+                self.router_adam.apply([gradients], always, learning_rate)
+                totals.append(statistics)
+        return {f"losses/{name}": tf.reduce_mean([s[name] for s in totals]) for name in totals[0]}
+
+    def _ppo_gradients(self, *minibatch):
+        """The gradients of one minibatch, clipped to a global norm, and PPO's statistics."""
+        gradients, statistics = replicas.total(self._part_of_gradients(*minibatch))
+        gradients, norm = tf.clip_by_global_norm(gradients, self.coefficients.gradient_norm)
+        return gradients, {**statistics, "gradient_norm": norm}
+
+    def _part_of_gradients(self, images, tasks, episodes: Episodes, advantage, returns):
+        """What this replica's part of a minibatch adds to its gradients and PPO's statistics."""
+        mine = replicas.mine((episodes, images, tasks))
+        with tf.GradientTape() as tape:
+            new = revisit(self.router, *mine)
+            loss, statistics = ppo.losses(
+                new, episodes.log_probs, advantage, returns, episodes.open, episodes.free, self.coefficients
+            )
+        # Embeddings have a gradient for each look-up; until they are added up their norm is another one.
+        gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, self.router_weights)]
+        return gradients, statistics
+
+    def _route_statistics(self, episodes, chosen):
+        free = tf.cast(episodes.free, tf.float32)
+        added = tf.cast(episodes.actions < self.pool.pass_id, tf.float32)
+        return {
+            "route/length": tf.reduce_mean(tf.reduce_sum(added, axis=1)),
+            "route/unused_in_batch": tf.reduce_sum(tf.cast(chosen == 0, tf.float32)),
+            "route/entropy_per_example": ppo.mean(episodes.entropy, free),
+            "route/entropy_of_batch_mean": tf.reduce_mean(self._entropy_of_batch(episodes)),
+            **{
+                f"route_entropy/step_{t + 1}": ppo.mean(episodes.entropy[:, t], free[:, t])
+                for t in range(self.settings.depth)
+            },
+        }
+
+    def _entropy_of_batch(self, episodes):
+        """Entropy in nats of the actions that the whole batch took, at each step: (T,).
+
+        Collapse shows in this number: a low entropy per example is what a router should come to, a
+        low entropy of the batch means that all examples share a network.
+        """
+        share = tf.reduce_mean(tf.one_hot(episodes.actions, len(self.pool) + 1), axis=0)  # (T, N + 1)
+        return -tf.reduce_sum(tf.math.xlogy(share, share), axis=1)

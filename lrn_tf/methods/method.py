@@ -1,0 +1,84 @@
+"""What the trainer needs of a method, and what a method's predictions look like."""
+
+from typing import NamedTuple, Protocol
+
+import keras
+import tensorflow as tf
+
+from lrn_tf.data.benchmarks import Problem
+from lrn_tf.modules.pool import Pool
+from lrn_tf.settings import Settings
+
+
+class Prediction(NamedTuple):
+    """What a method answers for a batch."""
+
+    logits: tf.Tensor  # (B, C) float32
+    # (B, T) int32, the modules of each example's network; a number past the last of them adds none
+    paths: tf.Tensor
+    log_policy: tf.Tensor  # (B,) float32, the log-probability of the path
+
+
+class Method(Protocol):
+    """Something that learns a benchmark. The trainer knows no more of it than this.
+
+    A new one is a file and a line in `lrn_tf.methods.build.METHODS`.
+
+    Attributes:
+        BYTES_PER_PARAMETER: of memory while it learns, for weights, gradients and the optimizer.
+        kinds: the modules that its paths are made of, by the name of their kind; numbered from 0 on
+            without a gap. Empty for a method that does not route.
+        pool: what the modules are; None for a method that does not route.
+        trunk: what every example passes before its first module; None if there is no such thing.
+        weights: all weights that training changes.
+        metrics: the names of the scalars that `train_step` returns, as TensorBoard tags.
+    """
+
+    BYTES_PER_PARAMETER: int
+    kinds: dict[str, range]
+    pool: Pool | None
+    trunk: keras.Sequential | None
+    weights: list[tf.Variable]
+    metrics: tuple[str, ...]
+
+    @classmethod
+    def build(cls, problem: Problem, settings: Settings) -> "Method":
+        """Makes it; raises UserError where the settings and the problem do not go together."""
+
+    @staticmethod
+    def count_parameters(problem: Problem, settings: Settings) -> dict[str, int]:
+        """Trainable parameters by the name of a part; called where nothing large may be allocated."""
+
+    @property
+    def variables(self) -> dict[str, object]:
+        """All state that training changes: nested dicts and lists of `tf.Variable`."""
+
+    def train_step(self, images, tasks, labels, seed, learning_rate) -> dict[str, tf.Tensor]:
+        """One step on a batch, inside a `tf.function`.
+
+        Where several replicas share the batch, all call it with the whole batch and take their parts
+        themselves (`lrn_tf.replicas`); what they return and change must then be the same.
+
+        Args:
+            images: float32 `[B, H, W, c]`, standardised; B static.
+            tasks: int32 `[B]`.
+            labels: int32 `[B]`.
+            seed: int32 `[2]`, of everything random in this step.
+            learning_rate: float32 scalar.
+
+        Returns:
+            a scalar for each of `metrics`.
+        """
+
+    def predict(self, images, tasks) -> Prediction:
+        """The answers for a batch, without chance. Args as above, but B may be unknown.
+
+        A method whose networks can be run along a path of the caller's has besides:
+        `follow(images, paths) -> logits`; and one that embeds modules, tasks and images into one space
+        `embeddings(images) -> dict`, by what they are of.
+        """
+
+
+def module_names(kinds: dict[str, range]) -> list[str]:
+    """What modules are called, in their order: `conv.3` is the fourth of the kind `conv`."""
+    return [f"{kind}.{i}" for kind, modules in kinds.items() for i in range(len(modules))]

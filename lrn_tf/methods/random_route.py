@@ -1,0 +1,15 @@
+"""LRN with a router that is never trained: what remains of it shows what learned routing is worth."""
+
+from lrn_tf.methods.lrn import LRN
+
+
+class RandomRoute(LRN):
+    """Modules learn along paths sampled from the router as it was made; see `LRN`."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.metrics = tuple(name for name in self.metrics if not name.startswith("losses/"))
+
+    def train_router(self, *_):
+        """Leaves the router as it is."""
+        return {}

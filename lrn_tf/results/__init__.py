@@ -1,0 +1,1 @@
+"""What came out of training, as numbers, pictures and pages."""

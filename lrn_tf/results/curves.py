@@ -1,0 +1,85 @@
+"""Curves of runs, drawn and written: accuracy and unused modules by epoch, as in Fig. 2 to 7."""
+
+import csv
+import io
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from lrn_tf.storage import files
+from lrn_tf.storage.runs import COLUMNS, Group
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart, and lines that print in grey.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+DASHES = ("-", "--", "-.", ":")
+
+
+ACCURACY = ("test accuracy, %", lambda run: 100 * run.column("test_accuracy"))
+UNUSED = ("unused modules", lambda run: run.column("unused_modules"))
+LOSS = ("test cross-entropy, nats", lambda run: run.column("test_loss"))
+LENGTH = ("modules in a network", lambda run: run.column("mean_length"))
+EPOCHS = ("epoch", lambda run: run.column("epoch"))
+MINUTES = ("minutes of training", lambda run: np.cumsum(run.column("seconds")) / 60)
+# What is drawn over what, panel by panel.
+FIGURE = ((EPOCHS, ACCURACY), (EPOCHS, UNUSED))
+
+
+def draw(groups: Sequence[Group], path: pathlib.Path, title: str = "", panels=FIGURE) -> None:
+    """A PNG of `figure`."""
+    save(figure(groups, title, panels), path)
+
+
+def figure(groups: Sequence[Group], title: str = "", panels=FIGURE):
+    """A matplotlib `Figure`: in each panel the mean of each group's runs and their range.
+
+    Groups without labels have no legend.
+    """
+    from matplotlib.figure import Figure
+
+    drawn = Figure(figsize=(5 * len(panels), 4), layout="constrained")
+    axes = drawn.subplots(1, len(panels), squeeze=False)[0]
+    for axis, ((x_name, x_of), (y_name, y_of)) in zip(axes, panels, strict=True):
+        for i, group in enumerate(groups):
+            x, y = group.stack(x_of).mean(axis=0), group.stack(y_of)  # (epochs,), (runs, epochs)
+            label = f"{group.label} ({len(group.runs)} seeds)" if len(group.runs) > 1 else group.label
+            style = dict(color=COLOURS[i % len(COLOURS)], label=label)
+            dash = DASHES[i // len(COLOURS) % len(DASHES)]
+            axis.plot(x, y.mean(axis=0), dash, marker="o" if len(x) < 10 else None, ms=3, **style)
+            axis.fill_between(x, y.min(axis=0), y.max(axis=0), color=style["color"], alpha=0.2, lw=0)
+        axis.set_xlabel(x_name)
+        axis.set_ylabel(y_name)
+        axis.grid(alpha=0.3)
+        if x_of is EPOCHS[1]:
+            axis.xaxis.get_major_locator().set_params(integer=True)
+        if y_of in (UNUSED[1], LENGTH[1]):
+            axis.set_ylim(0, max(axis.get_ylim()[1], 1))
+    if any(group.label for group in groups):
+        drawn.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9)
+    if title:
+        drawn.suptitle(title)
+    return drawn
+
+
+def save(figure, path: pathlib.Path) -> None:
+    """A picture as a PNG, whole or not at all."""
+    png = io.BytesIO()
+    figure.savefig(png, dpi=150, format="png")
+    files.replace(path, png.getvalue())
+
+
+def write(groups: Sequence[Group], path: pathlib.Path) -> None:
+    """A CSV with a row for each epoch of each run."""
+    rows = [("label", "seed", *COLUMNS)]
+    for group in groups:
+        for run in group.runs:
+            for line in run.lines:
+                rows.append((group.label, run.settings.get("seed"), *(line.get(name) for name in COLUMNS)))
+    save_csv(rows, path)
+
+
+def save_csv(rows: Sequence[Sequence], path: pathlib.Path) -> None:
+    """A CSV of rows, whole or not at all."""
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    files.replace(path, text.getvalue())

@@ -1,0 +1,306 @@
+"""The training loop: the same for every method, benchmark and device."""
+
+import contextlib
+import dataclasses
+import signal
+import statistics
+import sys
+import time
+
+import tensorflow as tf
+import tqdm
+
+from lrn_tf import replicas
+from lrn_tf.data.batches import DeviceExamples, shuffled_rows
+from lrn_tf.data.benchmarks import Benchmark
+from lrn_tf.errors import UserError
+from lrn_tf.methods.method import Method
+from lrn_tf.results.evaluation import Evaluator
+from lrn_tf.results.summaries import Summaries
+from lrn_tf.settings import Settings
+from lrn_tf.storage.checkpoints import Checkpoints
+from lrn_tf.storage.workdir import Workdir
+from lrn_tf.training import distribution
+from lrn_tf.training.stop import Stop
+
+# Steps between looks at what the device has summed up; each look waits for the device once.
+LOOK_EVERY = 20
+# First and last step of what --profile records.
+PROFILED = (10, 20)
+
+
+class Trainer:
+    """Trains a method on a benchmark, from the last checkpoint on if there is one.
+
+    Everything random depends on (seed, epoch) or (seed, step) alone, and all sums over an epoch are
+    variables in the checkpoint. So a run that was killed and continued does what it would have done.
+
+    Under a strategy that shares each batch out, `method` must have been made within `building` of it. The
+    first of several workers is the only one that evaluates, prints and writes.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        benchmark: Benchmark,
+        settings: Settings,
+        workdir: Workdir,
+        strategy: tf.distribute.Strategy | None = None,
+    ):
+        self.method = method
+        self.benchmark = benchmark
+        self.settings = settings
+        self.workdir = workdir
+        self._strategy = strategy or tf.distribute.get_strategy()
+        self._worker, self._workers = distribution.workers(self._strategy)
+        mean, std = benchmark.problem.mean, benchmark.problem.std
+        self._examples = DeviceExamples(benchmark.train, mean, std)
+        self._evaluate = Evaluator(method, DeviceExamples(benchmark.test, mean, std), benchmark.num_tasks)
+        self.steps_per_epoch = self._examples.size // settings.batch_size
+        if not self.steps_per_epoch:
+            raise UserError(
+                f"--batch_size={settings.batch_size} is more than the {self._examples.size} training"
+                f" examples of {benchmark.name}; choose a smaller one"
+            )
+        self.last_step = self.steps_per_epoch * settings.epochs
+        if settings.max_steps:
+            self.last_step = min(self.last_step, settings.max_steps)
+
+        self._step = tf.Variable(0, dtype=tf.int64, trainable=False)
+        # The first step whose losses or gradients were not finite; -1 while all were.
+        self._broken = tf.Variable(-1, dtype=tf.int64, trainable=False)
+        self._sums = tf.Variable(tf.zeros(len(method.metrics), tf.float64), trainable=False)
+        self._compiled = False
+        self._train_step = tf.function(self._train_step, autograph=False)
+        self._count_asked = tf.function(self._count_asked, autograph=False)
+        self._checkpoints = Checkpoints(
+            workdir.checkpoints, {"method": method.variables, "step": self._step, "sums": self._sums}
+        )
+        self._profiling = False
+
+    def run(self) -> int | None:
+        """Trains to the last epoch or step, or until it is asked to stop.
+
+        Returns:
+            the signal that asked, after which the step was finished and saved; None if it is through.
+
+        Raises:
+            UserError: a loss became infinite or NaN, a checkpoint cannot be written or read, another
+                run is using the workdir, or another worker was lost.
+        """
+        with self.workdir.lock() if self._worker == 0 else contextlib.nullcontext():
+            if self._worker == 0:
+                self.workdir.create(self._about())
+                self._summaries = Summaries(self.workdir.path)
+                self._summaries.settings(self.settings)
+            step = self._start()
+            self._bar = tqdm.tqdm(
+                total=self.last_step,
+                initial=step,
+                unit="step",
+                file=sys.stderr,
+                smoothing=0.05,
+                disable=self._worker > 0,
+            )
+            with Stop() as self._stop, self._bar, distribution.losing_workers(self._workers):
+                self._stopping = False
+                while step < self.last_step and not self._stopping:
+                    step = self._train_epoch(step)
+                if self._workers > 1:  # none leaves before the first has written
+                    self._count_asked(tf.constant(False))
+            if self._profiling:
+                tf.profiler.experimental.stop()
+        # Of several workers, others may have been asked instead of this one.
+        return (self._stop.signal or signal.SIGTERM) if step < self.last_step else None
+
+    def _about(self):
+        """What config.json says besides the settings."""
+        return {
+            "problem": dataclasses.asdict(self.benchmark.problem),
+            "training_examples": len(self.benchmark.train),
+            "test_examples": len(self.benchmark.test),
+            "parameters": sum(w.shape.num_elements() for w in self.method.weights),
+        }
+
+    def _start(self):
+        first = self._worker == 0
+        restored = self._checkpoints.restore(clean=first)
+        step = int(self._step) if restored else 0
+        if first and (not restored or step < self.last_step):
+            self.workdir.rewind_metrics(step, self.steps_per_epoch)
+        if not restored:
+            steps = f"{self.last_step:,} steps, {self.steps_per_epoch:,} an epoch"
+            say = f"starting: {steps}; tensorboard --logdir {self.workdir.path}"
+        elif step < self.last_step:
+            say = f"continuing at step {step:,} of {self.last_step:,}"
+        else:
+            say = f"finished already, at step {step:,}: {self.workdir.metrics}"
+        if first:
+            print(say, file=sys.stderr)
+        return step
+
+    def _train_epoch(self, step):
+        """Trains from a step to the end of its epoch, evaluates and saves; returns the next step.
+
+        When it is asked to stop, it saves after the step and returns earlier.
+        """
+        epoch, done = divmod(step, self.steps_per_epoch)
+        learning_rate = self.settings.rate(epoch)
+        batches = shuffled_rows(self._examples.size, self.settings.batch_size, self.settings.seed, epoch)
+        end = min((epoch + 1) * self.steps_per_epoch, self.last_step)
+        batches = tf.constant(batches[: end - epoch * self.steps_per_epoch])
+        rate = tf.constant(learning_rate, tf.float32)
+        if not done:
+            self._sums.assign(tf.zeros_like(self._sums))
+        seen = (done, self._sums.numpy())
+        self._lap = (step, time.perf_counter())
+        started, times = time.perf_counter(), []
+
+        for i in range(done, batches.shape[0]):
+            before = time.perf_counter()
+            self._train_step(batches[i], rate)
+            times.append(time.perf_counter() - before)
+            step += 1
+            if not self._compiled:
+                self._compiled, self._lap = True, (step, time.perf_counter())
+            self._profile(step)
+            self._bar.update()
+            if step % LOOK_EVERY == 0 or step == end:
+                seen = self._look(step, i + 1, seen, learning_rate)
+            self._stopping = self._is_asked(step)
+            every = self.settings.checkpoint_every
+            if step != end and (self._stopping or (every and step % every == 0)):
+                self._check_weights(step)
+                if self._worker == 0:
+                    self._checkpoints.save(step)
+                if self._stopping:
+                    return step
+
+        self._check_weights(step)
+        if self._worker == 0:
+            self._finish_epoch(
+                epoch, step, batches.shape[0], learning_rate, times, time.perf_counter() - started
+            )
+        return step
+
+    def _is_asked(self, step):
+        """Whether to stop after this step: several workers do so together, after the next look."""
+        if self._workers == 1:
+            return bool(self._stop.signal)
+        return step % LOOK_EVERY == 0 and int(self._count_asked(tf.constant(bool(self._stop.signal)))) > 0
+
+    def _count_asked(self, asked):
+        """How many replicas' workers were asked to stop."""
+        counts = self._strategy.run(lambda: replicas.total(tf.cast(asked, tf.int32)))
+        return self._strategy.experimental_local_results(counts)[0]
+
+    def _finish_epoch(self, epoch, step, steps, learning_rate, times, seconds):
+        """Evaluates, writes the epoch's line and saves.
+
+        The epoch has had `steps` steps; `times` are those that this process took, in seconds.
+        """
+        averages, evaluation = self._averages(steps), self._evaluate()
+        line = {
+            "epoch": epoch + 1,
+            "step": step,
+            "train_loss": averages["train/loss"],
+            "train_accuracy": averages["train/accuracy"],
+            **evaluation.line(self.benchmark.tasks),
+            "learning_rate": learning_rate,
+            "metrics": averages,
+            "examples_per_second": round(len(times) * self.settings.batch_size / seconds, 1),
+            "step_ms_median": round(1e3 * statistics.median(times), 2),
+            # Of the whole epoch, also where another process took a part of it.
+            "seconds": round(seconds * steps / len(times), 2),
+        }
+        self._summarise(line, evaluation)
+        self.workdir.append_metrics(line)
+        # After its line: a kill between the two repeats the epoch's end, and nothing is missing.
+        self._checkpoints.save(step)
+        self._bar.write(_row(line), file=sys.stdout)
+
+    def _summarise(self, line, evaluation):
+        """Numbers after every epoch, pictures after some, embeddings after the last."""
+        every, last = self.settings.pictures_every, line["step"] == self.last_step
+        draw = bool(every) and (last or line["epoch"] % every == 0)
+        self._summaries.evaluation(line, evaluation, self.benchmark, draw)
+        if last:
+            self._summaries.embeddings(self.method, self.benchmark)
+
+    def _train_step(self, rows, learning_rate):
+        images, tasks, labels = self._examples.batch(rows)
+        seed = tf.stack([self.settings.seed, tf.cast(self._step, tf.int32)])
+
+        def step():
+            values = self.method.train_step(images, tasks, labels, seed, learning_rate)
+            return tf.stack([tf.cast(values[name], tf.float64) for name in self.method.metrics])
+
+        # All replicas return the same.
+        values = self._strategy.experimental_local_results(self._strategy.run(step))[0]
+        finite = tf.reduce_all(tf.math.is_finite(values))
+        self._step.assign_add(1)
+        self._broken.assign(tf.where((self._broken < 0) & ~finite, self._step, self._broken))
+        self._sums.assign_add(values)
+
+    def _profile(self, step):
+        """Starts the profiler before the run's 10th step and ends it after the 20th."""
+        if self.settings.profile and step == PROFILED[0] - 1:
+            tf.profiler.experimental.start(str(self.workdir.path))
+            self._profiling = True
+        if self._profiling and step in (PROFILED[1], self.last_step):
+            tf.profiler.experimental.stop()
+            self._profiling = False
+
+    def _look(self, step, done, seen, learning_rate):
+        """Reads the sums: to the progress bar, to TensorBoard, and to stop early when a loss broke."""
+        self._check_finite()
+        sums = self._sums.numpy()
+        recent = dict(zip(self.method.metrics, (sums - seen[1]) / max(done - seen[0], 1), strict=True))
+        epoch = -(-step // self.steps_per_epoch)
+        if self._worker > 0:
+            return done, sums
+        now = time.perf_counter()
+        rate = (step - self._lap[0]) / (now - self._lap[1])
+        self._lap = (step, now)
+        self._bar.set_postfix_str(
+            f"epoch {epoch}, loss {recent['train/loss']:.3f}, accuracy {recent['train/accuracy']:.1%}, "
+            f"{rate * self.settings.batch_size:,.0f} examples/s",
+            refresh=False,
+        )
+        charts = {"charts/learning_rate": learning_rate, "charts/SPS": rate}
+        charts["charts/examples_per_second"] = rate * self.settings.batch_size
+        self.workdir.check_held()
+        self._summaries.write(step, {**recent, **charts})
+        return done, sums
+
+    def _check_finite(self):
+        if (step := int(self._broken)) >= 0:
+            raise UserError(
+                f"a loss was not finite at step {step:,}; the checkpoints in {self.workdir.checkpoints} are"
+                f" older and good. Try a smaller --learning_rate"
+            )
+
+    def _check_weights(self, step):
+        """Before a checkpoint: a loss is taken before the update that may break the weights."""
+        self.workdir.check_held()
+        self._check_finite()
+        for variable in tf.nest.flatten(self.method.variables):
+            if variable.dtype.is_floating and not tf.reduce_all(tf.math.is_finite(variable)):
+                raise UserError(
+                    f"a weight was not finite after step {step:,}; the checkpoints in"
+                    f" {self.workdir.checkpoints} are older and good. Try a smaller --learning_rate"
+                )
+
+    def _averages(self, steps):
+        values = self._sums.numpy() / steps
+        return {name: float(value) for name, value in zip(self.method.metrics, values, strict=True)}
+
+
+def _row(line):
+    """What the terminal shows of an epoch."""
+    return (
+        f"epoch {line['epoch']:3d}  step {line['step']:6,d}  train {line['train_accuracy']:6.2%} "
+        f"(loss {line['train_loss']:.3f})  test {line['test_accuracy']:6.2%}  "
+        f"length {line['mean_length']:.2f}  unused {line['unused_modules']:2d}  "
+        f"{line['seconds']:.0f} s ({line['step_ms_median']:.0f} ms/step)"
+    )
