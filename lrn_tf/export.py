@@ -16,7 +16,7 @@ from typing import Any
 from lrn_tf import program
 from lrn_tf.errors import UserError
 from lrn_tf.quiet import start_tensorflow
-from lrn_tf.settings import FREE_ON_RESUME, Settings, resolve
+from lrn_tf.settings import Settings, behind_results, resolve
 from lrn_tf.storage import files
 from lrn_tf.storage.runs import Run, read
 
@@ -151,7 +151,6 @@ def readme(card: dict[str, Any], served) -> str:
     problem, results, settings = card["about"]["problem"], card["results"], card["settings"]
     accuracy = results["test_accuracy_per_task"]
     defaults = dataclasses.asdict(Settings())
-    chosen = [name for name in settings if name not in FREE_ON_RESUME or name == "epochs"]
     lines = [
         f"# {problem['name']}, {settings['method']}",
         "",
@@ -196,10 +195,8 @@ def readme(card: dict[str, Any], served) -> str:
         "Those that differ from lrn_tf's defaults are in bold.",
         "",
         *(
-            f"- **{name} {settings[name]}**"
-            if settings[name] != defaults.get(name)
-            else f"- {name} {settings[name]}"
-            for name in chosen
+            f"- **{name} {value}**" if value != defaults.get(name) else f"- {name} {value}"
+            for name, value in behind_results(settings).items()
         ),
         "",
         f"Versions: {', '.join(f'{name} {v}' for name, v in card['versions'].items() if v)}.",

@@ -217,6 +217,11 @@ FREE_ON_RESUME = (
 )
 
 
+def behind_results(settings: dict[str, typing.Any]) -> dict[str, typing.Any]:
+    """Those settings, by name, that what came out depends on."""
+    return {name: v for name, v in settings.items() if name == "epochs" or name not in FREE_ON_RESUME}
+
+
 def preset(benchmark: str, method: str) -> dict[str, typing.Any]:
     """What a benchmark and a method preset, by name of setting."""
     found = {}

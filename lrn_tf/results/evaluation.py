@@ -86,7 +86,7 @@ class Evaluation:
         """Modules in a network."""
         return float(self.lengths.mean())
 
-    @property
+    @functools.cached_property
     def chosen(self) -> np.ndarray:
         """int `[K, N]`, how many networks of each task hold each module."""
         added = self.paths < self.num_modules

@@ -10,7 +10,7 @@ from lrn_tf.results import compute, curves, page, pictures
 from lrn_tf.results.evaluation import Evaluation
 from lrn_tf.results.page import text
 from lrn_tf.results.path_graph import called
-from lrn_tf.settings import FREE_ON_RESUME, Settings, preset
+from lrn_tf.settings import Settings, behind_results, preset
 from lrn_tf.storage.runs import Group, Run
 
 # Networks in the graph, and of each task in the table.
@@ -276,9 +276,7 @@ def settings(shown: Shown):
     asked = dataclasses.asdict(shown.settings)
     expected = dataclasses.asdict(Settings()) | preset(asked["benchmark"], asked["method"])
     rows = []
-    for name, value in asked.items():
-        if name in FREE_ON_RESUME and name != "epochs":
-            continue
+    for name, value in behind_results(asked).items():
         said = text(value if value != "" else "none")
         rows.append((name, f"<strong>{said}</strong>" if value != expected[name] else said))
     yield page.paragraph("In bold is what differs from what the benchmark and the method preset.")

@@ -10,7 +10,7 @@ from lrn_tf.data.benchmarks import Benchmark
 from lrn_tf.errors import UserError
 from lrn_tf.results import projector
 from lrn_tf.results.evaluation import Evaluation
-from lrn_tf.settings import FREE_ON_RESUME, Settings
+from lrn_tf.settings import Settings, behind_results
 
 
 class Summaries:
@@ -34,8 +34,7 @@ class Summaries:
         """What the page HParams sets against the last test accuracy and number of unused modules."""
         from tensorboard.plugins.hparams import api
 
-        values = dataclasses.asdict(settings).items()
-        values = {name: v for name, v in values if name not in FREE_ON_RESUME or name == "epochs"}
+        values = behind_results(dataclasses.asdict(settings))
         metrics = [
             api.Metric("test/accuracy", display_name="test accuracy"),
             api.Metric("test/unused_modules", display_name="unused modules"),
