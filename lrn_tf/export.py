@@ -5,7 +5,6 @@ it was trained on, how well it does, and how to call it.
 """
 
 import ctypes
-import dataclasses
 import json
 import os
 import pathlib
@@ -15,8 +14,8 @@ from typing import Any
 
 from lrn_tf import program
 from lrn_tf.errors import UserError
-from lrn_tf.quiet import start_tensorflow
-from lrn_tf.settings import Settings, behind_results, resolve
+from lrn_tf.restore import restore
+from lrn_tf.settings import behind_results, defaults
 from lrn_tf.storage import files
 from lrn_tf.storage.runs import Run, read
 
@@ -24,56 +23,6 @@ from lrn_tf.storage.runs import Run, read
 CARD = "lrn_tf.json"
 # renameat2(2), where there is one: swaps two names in one step.
 EXCHANGE, HERE = 2, -100
-
-
-def restore(run: Run):
-    """The network of a run, with the weights of its newest checkpoint.
-
-    Returns:
-        a `lrn_tf.served.Served`, and the step of the checkpoint.
-
-    Raises:
-        UserError: there is no checkpoint that can be read.
-    """
-    start_tensorflow()
-    from lrn_tf.data.benchmarks import Problem
-    from lrn_tf.served import Served
-    from lrn_tf.training.precision import layers_compute_in
-
-    settings = settings_of(run)
-    try:
-        about = run.about["problem"]
-        problem = Problem(**{**about, "image_shape": tuple(about["image_shape"])})
-    except (TypeError, KeyError) as error:
-        raise UserError(f"{run.folder} was made by another version of lrn_tf ({error})") from error
-    method, step = restore_method(run, problem)
-    with layers_compute_in(settings.dtype):
-        return Served(method, problem), step
-
-
-def restore_method(run: Run, problem):
-    """The method of a run on its `lrn_tf.data.benchmarks.Problem`; returns and raises as `restore`."""
-    import tensorflow as tf
-
-    from lrn_tf.methods.build import build
-    from lrn_tf.storage.checkpoints import Checkpoints
-    from lrn_tf.training.precision import layers_compute_in
-
-    settings = settings_of(run)
-    with layers_compute_in(settings.dtype):
-        method, step = build(problem, settings), tf.Variable(0, dtype=tf.int64, trainable=False)
-    checkpoints = Checkpoints(run.folder / "checkpoints", {"method": method.variables, "step": step})
-    if not checkpoints.restore(clean=False):
-        raise UserError(f"{run.folder} holds no checkpoint; give the folder of a run that has one")
-    return method, int(step)
-
-
-def settings_of(run: Run) -> Settings:
-    """A run's settings; raises UserError if they are none of this version's."""
-    try:
-        return resolve(run.settings)
-    except (TypeError, UserError) as error:
-        raise UserError(f"{run.folder} was made by another version of lrn_tf ({error})") from error
 
 
 def export(workdir: str, output: str) -> None:
@@ -150,7 +99,7 @@ def readme(card: dict[str, Any], served) -> str:
     """The model card, in Markdown."""
     problem, results, settings = card["about"]["problem"], card["results"], card["settings"]
     accuracy = results["test_accuracy_per_task"]
-    defaults = dataclasses.asdict(Settings())
+    preset = defaults(problem["name"], settings["method"])
     lines = [
         f"# {problem['name']}, {settings['method']}",
         "",
@@ -192,10 +141,10 @@ def readme(card: dict[str, Any], served) -> str:
         "",
         "## Settings",
         "",
-        "Those that differ from lrn_tf's defaults are in bold.",
+        "In bold is what differs from what the benchmark and the method preset.",
         "",
         *(
-            f"- **{name} {value}**" if value != defaults.get(name) else f"- {name} {value}"
+            f"- **{name} {value}**" if value != preset.get(name) else f"- {name} {value}"
             for name, value in behind_results(settings).items()
         ),
         "",

@@ -108,14 +108,19 @@ def is_finished(settings: Settings) -> bool:
     return reached >= last and (run.folder / "checkpoints" / f"step-{reached}.index").exists()
 
 
+def start(settings: Settings, log) -> subprocess.Popen:
+    """Trains in a process of its own, which writes what it says to an open file."""
+    given = [f"--{name}={value}" for name, value in dataclasses.asdict(settings).items()]
+    command = [sys.executable, "-m", "lrn_tf.main", *given]
+    return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+
+
 def _start(settings):
     workdir = pathlib.Path(settings.workdir)
     workdir.mkdir(parents=True, exist_ok=True)
-    given = [f"--{name}={value}" for name, value in dataclasses.asdict(settings).items()]
     print(f"training {workdir}", file=sys.stderr, flush=True)
     with _log(settings).open("a") as log:
-        command = [sys.executable, "-m", "lrn_tf.main", *given]
-        return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        return start(settings, log)
 
 
 def _log(settings):

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from lrn_tf.errors import UserError
-from lrn_tf.export import CARD, restore
+from lrn_tf.export import CARD
 from lrn_tf.quiet import start_tensorflow
+from lrn_tf.restore import restore
 from lrn_tf.storage import files
 from lrn_tf.storage.runs import read
 

@@ -10,8 +10,8 @@ import sys
 
 from lrn_tf import program
 from lrn_tf.errors import UserError
-from lrn_tf.export import restore_method, settings_of
 from lrn_tf.quiet import start_tensorflow
+from lrn_tf.restore import restore_method, settings_of
 from lrn_tf.storage import files
 from lrn_tf.storage.runs import read
 

@@ -4,7 +4,8 @@ import tensorflow as tf
 
 from lrn_tf.data.benchmarks import Problem
 from lrn_tf.data.images import resize, standardise
-from lrn_tf.methods.method import Method, module_names
+from lrn_tf.methods.method import Method
+from lrn_tf.modules.pool import module_names
 
 
 class Served(tf.Module):

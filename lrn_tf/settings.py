@@ -231,6 +231,11 @@ def preset(benchmark: str, method: str) -> dict[str, typing.Any]:
     return found
 
 
+def defaults(benchmark: str, method: str) -> dict[str, typing.Any]:
+    """What every setting is, by name, where it is not given."""
+    return dataclasses.asdict(Settings()) | preset(benchmark, method)
+
+
 def resolve(given: dict[str, typing.Any]) -> Settings:
     """Fills what was not given from the benchmark's preset and the defaults, and checks the result.
 

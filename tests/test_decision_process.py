@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from lrn_tf.modules import pools
 from lrn_tf.modules.decision_process import DecisionProcess
-from lrn_tf.modules.pool import OUTPUT, Pool
+from lrn_tf.modules.pool import OUTPUT, Pool, module_names
 from lrn_tf.policy.episodes import route
 from lrn_tf.policy.router import Router
 
@@ -153,7 +153,7 @@ def test_ten_thousand_episodes_are_legal(make, choose, rules):
 def test_oracle_sees_what_is_illegal(named_pool, rules):
     """The checker that the tests above trust, on paths that are wrong in one way each."""
     pool = named_pool("paper_2")
-    number = {name: m for m, name in enumerate(pool.names)} | {"PASS": pool.pass_id}
+    number = {name: m for m, name in enumerate(module_names(pool.by_kind))} | {"PASS": pool.pass_id}
 
     def is_legal(*names):
         return rules(pool, 4).is_legal(tuple(number[name] for name in names))

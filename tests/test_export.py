@@ -18,8 +18,9 @@ from lrn_tf.data.batches import DeviceExamples
 from lrn_tf.data.benchmarks import load
 from lrn_tf.data.images import resize
 from lrn_tf.errors import UserError
-from lrn_tf.export import export, restore
+from lrn_tf.export import export
 from lrn_tf.main import train
+from lrn_tf.restore import restore
 from lrn_tf.results.evaluation import Evaluator
 from lrn_tf.settings import resolve
 from lrn_tf.storage.runs import read

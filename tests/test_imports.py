@@ -8,9 +8,9 @@ import pytest
 import lrn_tf
 
 PACKAGE = pathlib.Path(lrn_tf.__file__).parent
-# As in the README's table. What stands beside the folders is either below all of them or above.
+# As in the README's table, after what all of them may import; what stands beside them otherwise comes last.
 FOLDERS = ("data", "modules", "policy", "methods", "storage", "results", "training")
-BELOW = ("errors", "settings", "replicas")
+FOR_ALL = ("settings", "errors", "replicas")
 
 
 def imported(path):
@@ -30,11 +30,11 @@ def test_every_folder_is_known():
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_a_folder_imports_what_comes_before_it(folder):
-    allowed = {*BELOW, *FOLDERS[: FOLDERS.index(folder) + 1]}
+    allowed = {*FOR_ALL, *FOLDERS[: FOLDERS.index(folder) + 1]}
     for path in (PACKAGE / folder).glob("*.py"):
         assert set(imported(path)) <= allowed, path
 
 
 def test_what_all_may_import_imports_no_folder():
-    for name in BELOW:
+    for name in FOR_ALL:
         assert not set(imported(PACKAGE / f"{name}.py")) & set(FOLDERS)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from lrn_tf.modules import pools
-from lrn_tf.modules.pool import HIDDEN, INPUT, OUTPUT, Kind, Pool, build_layer
+from lrn_tf.modules.pool import HIDDEN, INPUT, OUTPUT, Kind, Pool, build_layer, module_names
 
 IMAGE = (4, 4, 1)
 
@@ -26,8 +26,8 @@ def test_numbering_and_names():
     pool = pools.paper((8, 8, 3), 5, 3)
     assert len(pool) == pool.pass_id == 18
     assert pool.num_classes == 5
-    assert pool.names[:4] == ["conv_in.0", "conv_in.1", "conv_in.2", "conv.0"]
-    assert pool.names[-1] == "fc_out.2"
+    assert module_names(pool.by_kind)[:4] == ["conv_in.0", "conv_in.1", "conv_in.2", "conv.0"]
+    assert module_names(pool.by_kind)[-1] == "fc_out.2"
     assert pool.kind.tolist() == [k for k in range(6) for _ in range(3)]
     assert [list(pool.modules(k)) for k in range(6)] == np.arange(18).reshape(6, 3).tolist()
     assert pool.signatures == [(8, 8, 3), (8, 8, 32), (256,)]
@@ -35,7 +35,7 @@ def test_numbering_and_names():
 
 def test_numbering_with_unequal_dup():
     pool = smallest(kind("a", HIDDEN, (3,), (3,), dup=3), kind("b", HIDDEN, (3,), (4,), dup=2))
-    assert pool.names == ["in.0", "out.0", "a.0", "a.1", "a.2", "b.0", "b.1"]
+    assert module_names(pool.by_kind) == ["in.0", "out.0", "a.0", "a.1", "a.2", "b.0", "b.1"]
     assert [list(pool.modules(k)) for k in range(4)] == [[0], [1], [2, 3, 4], [5, 6]]
 
 

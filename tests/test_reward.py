@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lrn_tf.policy.reward import PLACEMENTS, module_bonus, rewards
+from lrn_tf.policy.reward import module_bonus, rewards
+from lrn_tf.settings import Settings
 
 MODULES, DEPTH, BATCH = 6, 4, 20
 PASS = MODULES
@@ -37,7 +38,7 @@ def test_all_chosen_equally_often(count):
     np.testing.assert_allclose(bonus, [0.7] * MODULES + [0], rtol=1e-6)
 
 
-@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize("placement", Settings.__dataclass_fields__["reward"].metadata["choices"])
 def test_rewards(placement):
     rng = np.random.default_rng(0)
     actions, is_open = random_episodes(rng)

@@ -205,6 +205,16 @@ def test_a_run_that_fails_is_named_and_does_not_stop_the_others(tmp_path):
         ("table1.py", "--benchmarks=mnist", "--benchmark=mnist is unknown; choose one of: digits_mtl, "),
         ("table1.py", "--methods=lrm", "--method=lrm is unknown; choose one of: lrn, random_route, "),
         ("figures.py", "--figure=5", "--dup=2 is set or varied by --figure=5; leave it out"),
+        (
+            "early_phase.py",
+            "--method=task_fc",
+            "--method=task_fc has no router; choose one of: lrn, random_route",
+        ),
+        (
+            "benchmark.py",
+            "--method=routing",
+            "--method=routing is not what is measured here; leave it out",
+        ),
         ("scaling.py", "--counts=2,x", "--counts=2,x must be numbers of tasks such as 2,5,10,20"),
     ],
 )

@@ -9,7 +9,7 @@ from tiny_run import assert_same_run, checkpoint_steps, lines
 from lrn_tf.data.benchmarks import Benchmark, Examples, load
 from lrn_tf.methods import fc_network
 from lrn_tf.methods.build import METHODS, build, describe
-from lrn_tf.methods.supervised import count_weights
+from lrn_tf.methods.method import count_weights
 from lrn_tf.modules.dispatch import Modules
 from lrn_tf.settings import SGD_METHODS, resolve
 from lrn_tf.storage.workdir import Workdir

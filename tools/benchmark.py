@@ -11,7 +11,6 @@ not change while they are timed. Leave the machine idle meanwhile.
 
 # ruff: noqa: E402 - TensorFlow is to be started before anything else imports it with all its messages.
 import resource
-import statistics
 import time
 
 from lrn_tf.quiet import start_tensorflow
@@ -21,11 +20,14 @@ start_tensorflow()
 import tensorflow as tf
 from absl import flags
 from floors import Floors, measure_machine, router_operations, used_parameters
+from timing import milliseconds
 
 from lrn_tf import main as lrn_main
 from lrn_tf.data.batches import DeviceExamples, consecutive_rows, shuffled_rows
 from lrn_tf.data.benchmarks import load
+from lrn_tf.errors import UserError
 from lrn_tf.methods.build import describe
+from lrn_tf.methods.losses import cross_entropy
 from lrn_tf.methods.lrn import LRN
 from lrn_tf.modules.adam import GroupedAdam
 from lrn_tf.modules.dispatch import run_all
@@ -33,7 +35,7 @@ from lrn_tf.modules.pool import build_layer
 from lrn_tf.modules.pools import make_pool
 from lrn_tf.results.evaluation import BATCH_SIZE, Evaluator
 
-STEPS = flags.DEFINE_integer("steps", 20, "Timed steps of each part, after two that are not", lower_bound=1)
+STEPS = flags.DEFINE_integer("steps", 20, "Timed steps of each part, after three others", lower_bound=1)
 DISPATCH = "modules forward + backward"
 FIXED = "forward + backward"
 WHOLES = ("LRN step", "fixed network step")
@@ -43,16 +45,6 @@ EVALUATION = flags.DEFINE_bool("evaluation", True, "Time an evaluation of the wh
 MASK_ALL = flags.DEFINE_bool(
     "mask_all", True, "Time mask-all dispatch too; slow and large with many modules"
 )
-
-
-def milliseconds(run, steps: int = 0) -> float:
-    """The median time of a call, after two warm-up calls, each with another batch number."""
-    times = []
-    for i in range(2 + (steps or STEPS.value)):
-        start = time.perf_counter()
-        tf.nest.flatten(run(tf.constant(i)))[0].numpy()  # reading a result waits for the device
-        times.append(time.perf_counter() - start)
-    return 1e3 * statistics.median(times[2:])
 
 
 class FixedNetwork:
@@ -72,7 +64,7 @@ class FixedNetwork:
 
     def gradients(self, images, labels):
         with tf.GradientTape() as tape:
-            ce = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, self.logits(images))
+            ce = cross_entropy(self.logits(images), labels)
             loss = tf.reduce_mean(ce)
         return loss, tape.gradient(loss, self.adam.groups)
 
@@ -95,11 +87,13 @@ class FixedNetwork:
             images, _, labels = batch(i)
             return self.gradients(images, labels)
 
-        return [milliseconds(tf.function(f, autograph=False)) for f in (step, gradients)]
+        return [milliseconds(tf.function(f, autograph=False), STEPS.value) for f in (step, gradients)]
 
 
 def main(_):
     settings = lrn_main.settings_from_flags()
+    if settings.method != "lrn":
+        raise UserError(f"--method={settings.method} is not what is measured here; leave it out")
     device, _ = lrn_main.prepare(settings)
     benchmark = load(settings)
     describe(benchmark, settings)
@@ -118,7 +112,8 @@ def main(_):
     first = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     some = batch(0)
-    whole, ready = milliseconds(step), milliseconds(make_step(method, lambda i: some, settings))
+    whole = milliseconds(step, STEPS.value)
+    ready = milliseconds(make_step(method, lambda i: some, settings), STEPS.value)
     parts, chosen = time_parts(method, some, settings)
     fixed = FixedNetwork(method.pool, settings.depth)
     fixed_step, fixed_modules = fixed.times(batch)
@@ -235,7 +230,7 @@ def time_parts(method, batch, settings):
         "module optimizer": lambda _: adam(some, used),
         "PPO": lambda _: router(images, tasks, episodes, values, values, seed, still),
     }
-    return {name: milliseconds(part) for name, part in parts.items()}, chosen
+    return {name: milliseconds(part, STEPS.value) for name, part in parts.items()}, chosen
 
 
 def time_mask_all(method, batch, settings, chosen):

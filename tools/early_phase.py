@@ -29,9 +29,12 @@ from absl import flags
 from lrn_tf import main as lrn_main
 from lrn_tf.data.batches import DeviceExamples, shuffled_rows
 from lrn_tf.data.benchmarks import load
+from lrn_tf.errors import UserError
 from lrn_tf.methods.build import build
+from lrn_tf.methods.losses import cross_entropy, right
 from lrn_tf.policy import reward
 from lrn_tf.results.evaluation import task_information
+from lrn_tf.settings import LRNS
 
 EVERY = flags.DEFINE_integer("every", 130, "Steps between measurements", lower_bound=1)
 BATCHES = flags.DEFINE_integer("batches", 8, "Batches of a measurement", lower_bound=2)
@@ -97,7 +100,7 @@ class EarlyPhase:
     def _observe(self, images, tasks, labels, seed):
         episodes = self.lrn.route(images, tasks, seed)
         logits, chosen = self.lrn.modules(images, episodes.actions)
-        ce = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        ce = cross_entropy(logits, labels)
         rewards, bonus, advantage, _ = self.lrn.judge(episodes, ce, chosen)
         return {
             "task": tasks,
@@ -106,7 +109,7 @@ class EarlyPhase:
             "entropy": episodes.entropy,
             "advantage": advantage,
             "ce": ce,
-            "right": tf.cast(tf.argmax(logits, axis=1, output_type=tf.int32) == labels, tf.float32),
+            "right": right(logits, labels),
             "share": reward.share_of_bonus(rewards, bonus),
         }
 
@@ -133,7 +136,7 @@ class EarlyPhase:
         groups = self.lrn.module_adam.groups
         with tf.GradientTape() as tape:
             logits, _ = self.lrn.modules(images, paths)
-            ce = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+            ce = cross_entropy(logits, labels)
             loss = tf.reduce_sum(weight * ce)
         gradients = tape.gradient(loss, groups, unconnected_gradients="zero")
         return [tf.concat([tf.reshape(g, [-1]) for g in group], axis=0) for group in gradients]
@@ -145,6 +148,8 @@ def text(value) -> str:
 
 def main(_):
     settings = lrn_main.settings_from_flags()
+    if settings.method not in LRNS:
+        raise UserError(f"--method={settings.method} has no router; choose one of: {', '.join(LRNS)}")
     lrn_main.prepare(settings)
     benchmark = load(settings)
     lrn = build(benchmark.problem, settings)

@@ -27,6 +27,7 @@ from lrn_tf import main as lrn_main
 from lrn_tf.data.batches import DeviceExamples, shuffled_rows
 from lrn_tf.data.benchmarks import load
 from lrn_tf.errors import UserError
+from lrn_tf.methods.losses import cross_entropy
 from lrn_tf.methods.method import Prediction
 from lrn_tf.modules.adam import GroupedAdam
 from lrn_tf.modules.dispatch import Modules
@@ -90,7 +91,7 @@ class FixedPaths:
     def train_step(self, images, labels, paths, learning_rate):
         with tf.GradientTape() as tape:
             logits, chosen = self.modules(images, paths)
-            loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+            loss = tf.reduce_mean(cross_entropy(logits, labels))
         gradients = tape.gradient(loss, self.adam.groups, unconnected_gradients="zero")
         with tf.device("CPU:0"):
             used = chosen > 0

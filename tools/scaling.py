@@ -21,18 +21,18 @@ start_tensorflow()
 import dataclasses
 import functools
 import pathlib
-import statistics
-import time
 
 import numpy as np
 import tensorflow as tf
 from absl import flags
+from timing import milliseconds
 
 from lrn_tf import main as lrn_main
 from lrn_tf.data.benchmarks import load
 from lrn_tf.errors import UserError
 from lrn_tf.methods.build import build
 from lrn_tf.methods.fc_network import LAYERS
+from lrn_tf.methods.losses import cross_entropy
 from lrn_tf.results import curves
 from lrn_tf.settings import LRNS, resolve
 
@@ -42,16 +42,6 @@ COUNTS = flags.DEFINE_list("counts", ["2", "5", "10", "20"], "Numbers of tasks")
 STEPS = flags.DEFINE_integer("steps", 20, "Timed steps of each, after three that are not", lower_bound=1)
 
 MEASURED = ("mixed", "layers", "by task")
-
-
-def milliseconds(run) -> float:
-    """The median time of a call, after three that are not counted."""
-    times = []
-    for i in range(3 + STEPS.value):
-        start = time.perf_counter()
-        tf.nest.flatten(run(tf.constant(i)))[0].numpy()  # reading a result waits for the device
-        times.append(time.perf_counter() - start)
-    return 1e3 * statistics.median(times[3:])
 
 
 def with_tasks(benchmark, count):
@@ -76,9 +66,9 @@ def measure(benchmark, settings, count) -> dict[str, float]:
         return method.train_step(images, tasks, labels, tf.stack([settings.seed, i]), tf.constant(0.0))
 
     return {
-        "mixed": milliseconds(lambda i: train_step(mixed, i)),
-        "layers": milliseconds(task_layers(method, images, mixed, labels, settings)),
-        "by task": milliseconds(lambda i: train_step(tf.fill([size], i % count), i)),
+        "mixed": milliseconds(lambda i: train_step(mixed, i), STEPS.value),
+        "layers": milliseconds(task_layers(method, images, mixed, labels, settings), STEPS.value),
+        "by task": milliseconds(lambda i: train_step(tf.fill([size], i % count), i), STEPS.value),
     }
 
 
@@ -99,8 +89,7 @@ def task_layers(method, images, tasks, labels, settings):
     def forward_backward(i):
         with tf.GradientTape() as tape:
             logits, *_ = run(inputs)
-            ce = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-            loss = tf.reduce_mean(ce)
+            loss = tf.reduce_mean(cross_entropy(logits, labels))
         return loss, tape.gradient(loss, weights, unconnected_gradients="zero")
 
     return forward_backward

@@ -8,13 +8,11 @@ compared, and begun anew if kills are left. Prints each kill, and exits with 0 i
 metrics were always the same to the last bit, with 1 if not.
 """
 
-import dataclasses
 import json
 import pathlib
 import random
 import shutil
 import subprocess
-import sys
 import time
 
 import numpy as np
@@ -22,17 +20,13 @@ from absl import flags
 
 from lrn_tf import main as lrn_main
 from lrn_tf.errors import UserError
+from lrn_tf.grid import start
 from lrn_tf.settings import Settings, resolve
 
 KILLS = flags.DEFINE_integer("kills", 30, "How often the run is killed", lower_bound=1)
 OUTPUT = flags.DEFINE_string("output", "soak", "Folder of both runs; what is in it is deleted")
 # What differs between two runs of the same settings.
 TIMINGS = ("examples_per_second", "step_ms_median", "seconds")
-
-
-def start(settings: Settings, log) -> subprocess.Popen:
-    given = [f"--{name}={value}" for name, value in dataclasses.asdict(settings).items()]
-    return subprocess.Popen([sys.executable, "-m", "lrn_tf.main", *given], stdout=log, stderr=log)
 
 
 def state(folder: pathlib.Path) -> dict[str, np.ndarray]:

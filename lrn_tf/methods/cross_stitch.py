@@ -12,7 +12,8 @@ from lrn_tf.data.benchmarks import Problem
 from lrn_tf.methods import fc_network
 from lrn_tf.methods.columns import Columns
 from lrn_tf.methods.fc_network import UNITS
-from lrn_tf.methods.supervised import Supervised, count_weights
+from lrn_tf.methods.method import count_weights
+from lrn_tf.methods.supervised import Supervised
 from lrn_tf.settings import Settings
 
 # How much of its own column a layer takes in at first; the others share the rest (ours; Misra et al. found

@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from lrn_tf import replicas
-from lrn_tf.methods.supervised import count_weights
+from lrn_tf.methods.method import count_weights
 from lrn_tf.modules.dispatch import Modules
 from lrn_tf.modules.pool import HIDDEN, INPUT, OUTPUT, Kind, Pool, Signature
 

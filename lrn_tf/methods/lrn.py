@@ -4,8 +4,8 @@ import tensorflow as tf
 
 from lrn_tf import replicas
 from lrn_tf.data.benchmarks import Problem
-from lrn_tf.methods.method import Prediction
-from lrn_tf.methods.supervised import count_weights, cross_entropy, right
+from lrn_tf.methods.losses import cross_entropy, right
+from lrn_tf.methods.method import Prediction, count_weights
 from lrn_tf.modules.adam import GroupedAdam
 from lrn_tf.modules.decision_process import DecisionProcess
 from lrn_tf.modules.dispatch import Modules

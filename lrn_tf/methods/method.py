@@ -22,7 +22,7 @@ class Prediction(NamedTuple):
 class Method(Protocol):
     """Something that learns a benchmark. The trainer knows no more of it than this.
 
-    A new one is a file and a line in `lrn_tf.methods.build.METHODS`.
+    A new one is a file, a line in `lrn_tf.methods.build.METHODS` and its name in `lrn_tf.settings`.
 
     Attributes:
         BYTES_PER_PARAMETER: of memory while it learns, for weights, gradients and the optimizer.
@@ -79,6 +79,6 @@ class Method(Protocol):
         """
 
 
-def module_names(kinds: dict[str, range]) -> list[str]:
-    """What modules are called, in their order: `conv.3` is the fourth of the kind `conv`."""
-    return [f"{kind}.{i}" for kind, modules in kinds.items() for i in range(len(modules))]
+def count_weights(*layers: keras.layers.Layer) -> int:
+    """Trainable parameters."""
+    return sum(w.shape.num_elements() for layer in layers for w in layer.trainable_variables)

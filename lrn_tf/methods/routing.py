@@ -12,8 +12,9 @@ from lrn_tf import replicas
 from lrn_tf.data.benchmarks import Problem
 from lrn_tf.methods.agents import POLICIES
 from lrn_tf.methods.fc_network import LAYERS, UNITS, FCNetwork
+from lrn_tf.methods.losses import cross_entropy, right
 from lrn_tf.methods.method import Prediction
-from lrn_tf.methods.supervised import cross_entropy, descend, right
+from lrn_tf.methods.supervised import descend
 from lrn_tf.methods.wpl import sample
 from lrn_tf.settings import Settings
 

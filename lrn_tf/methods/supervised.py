@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from lrn_tf import replicas
 from lrn_tf.data.benchmarks import Problem
+from lrn_tf.methods.losses import cross_entropy, right
 from lrn_tf.methods.method import Prediction
 from lrn_tf.modules.pool import Pool
 from lrn_tf.settings import Settings
@@ -57,22 +58,7 @@ class Supervised(abc.ABC):
         return Prediction(logits, paths, tf.zeros_like(tasks, tf.float32))
 
 
-def cross_entropy(logits, labels):
-    """float32 `[B]`, in nats."""
-    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-
-
-def right(logits, labels):
-    """float32 `[B]`, 1 where the most probable class is the label and 0 elsewhere."""
-    return tf.cast(tf.equal(tf.argmax(logits, axis=1, output_type=tf.int32), labels), tf.float32)
-
-
 def descend(weights, gradients, rate) -> None:
     """A step of plain stochastic gradient descent."""
     for weight, gradient in zip(weights, gradients, strict=True):
         tf.raw_ops.ResourceApplyGradientDescent(var=weight.handle, alpha=rate, delta=gradient)
-
-
-def count_weights(*layers: keras.layers.Layer) -> int:
-    """Trainable parameters."""
-    return sum(w.shape.num_elements() for layer in layers for w in layer.trainable_variables)

@@ -53,7 +53,6 @@ class Pool:
     Attributes:
         kinds: the kinds, in order.
         kind: int `[N]`, the kind of each module.
-        names: `N` names such as `conv.3`.
         signatures: the distinct inputs of all kinds; the image's signature is number 0.
         num_classes: the width of what every output module returns.
         pass_id: the action that adds no module; it comes after the `N` modules.
@@ -66,7 +65,6 @@ class Pool:
         if len({kind.name for kind in self.kinds}) != len(self.kinds):
             raise ValueError(f"kinds need distinct names, got {[kind.name for kind in self.kinds]}")
         self.kind = np.repeat(np.arange(len(self.kinds)), [kind.dup for kind in self.kinds])
-        self.names = [f"{kind.name}.{i}" for kind in self.kinds for i in range(kind.dup)]
         self.signatures = list(dict.fromkeys([self.image, *(kind.input for kind in self.kinds)]))
         widths = {kind.output for kind in self.kinds if kind.role == OUTPUT}
         if len(widths) != 1 or len(next(iter(widths))) != 1:
@@ -144,3 +142,8 @@ def build_layer(kind: Kind) -> keras.layers.Layer:
         state = [v.path for v in layer.non_trainable_variables]
         raise ValueError(f"kind {kind.name}: modules cannot have state, but its layer has {state}")
     return layer
+
+
+def module_names(kinds: dict[str, range]) -> list[str]:
+    """What modules are called, in their order: `conv.3` is the fourth of the kind `conv`."""
+    return [f"{kind}.{i}" for kind, modules in kinds.items() for i in range(len(modules))]

@@ -2,8 +2,6 @@
 
 import tensorflow as tf
 
-PLACEMENTS = ("every_step", "until_output", "terminal")
-
 
 def module_bonus(chosen: tf.Tensor, largest: float) -> tf.Tensor:
     """Eq. 6: high for modules that the batch used little.

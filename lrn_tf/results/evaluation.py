@@ -9,8 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from lrn_tf.data.batches import DeviceExamples, consecutive_rows
-from lrn_tf.methods.method import Method, module_names
-from lrn_tf.methods.supervised import cross_entropy
+from lrn_tf.methods.losses import cross_entropy
+from lrn_tf.methods.method import Method
+from lrn_tf.modules.pool import module_names
 
 BATCH_SIZE = 256
 

@@ -1,6 +1,6 @@
 """Pictures of what was recorded in an evaluation: who uses which modules, and along which paths.
 
-Every function returns a matplotlib `Figure`, for TensorBoard, for a report or for a file. matplotlib is
+What draws returns a matplotlib `Figure`, for TensorBoard, for a report or for a file. matplotlib is
 imported when one is drawn.
 """
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from lrn_tf.data.benchmarks import Benchmark
 from lrn_tf.data.images import resize, standardise
-from lrn_tf.methods.method import module_names
+from lrn_tf.modules.pool import module_names
 
 # Of the test examples, evenly over all of them.
 IMAGES = 500

@@ -10,7 +10,7 @@ from lrn_tf.results import compute, curves, page, pictures
 from lrn_tf.results.evaluation import Evaluation
 from lrn_tf.results.page import text
 from lrn_tf.results.path_graph import called
-from lrn_tf.settings import Settings, behind_results, preset
+from lrn_tf.settings import Settings, behind_results, defaults
 from lrn_tf.storage.runs import Group, Run
 
 # Networks in the graph, and of each task in the table.
@@ -274,7 +274,7 @@ def cost(shown: Shown):
 def settings(shown: Shown):
     """What was asked; what the benchmark and the method do not preset is in bold."""
     asked = dataclasses.asdict(shown.settings)
-    expected = dataclasses.asdict(Settings()) | preset(asked["benchmark"], asked["method"])
+    expected = defaults(asked["benchmark"], asked["method"])
     rows = []
     for name, value in behind_results(asked).items():
         said = text(value if value != "" else "none")

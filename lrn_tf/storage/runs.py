@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lrn_tf.errors import UserError
-from lrn_tf.settings import FREE_ON_RESUME, Settings, preset
+from lrn_tf.settings import FREE_ON_RESUME, Settings, defaults
 from lrn_tf.storage.files import unseal
 from lrn_tf.storage.workdir import read_lines
 
@@ -124,8 +124,7 @@ def _rank(name):
 def _label(run, differing):
     """The paper's kind of label where the names allow it: `dup_5_depth_4_no_bonus`."""
     words = []
-    expected = dataclasses.asdict(Settings())
-    expected |= preset(run.settings.get("benchmark"), run.settings.get("method", Settings.method))
+    expected = defaults(run.settings.get("benchmark"), run.settings.get("method", Settings.method))
     for name in differing:
         value = run.settings.get(name)
         if value is None or (name not in FIRST and value == expected.get(name)):
