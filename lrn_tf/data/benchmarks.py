@@ -39,9 +39,17 @@ class Examples:
         return len(self.image)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
 class Tasks:
-    """What follows from the names of tasks and classes."""
+    """K tasks of C classes each, by name.
 
+    Attributes:
+        name: what `--benchmark` calls them.
+        tasks: names of the K tasks.
+        classes: K x C names of the classes.
+    """
+
+    name: str
     tasks: tuple[str, ...]
     classes: tuple[tuple[str, ...], ...]
 
@@ -58,20 +66,14 @@ class Tasks:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Problem(Tasks):
-    """K tasks of C classes each: all that a network needs to know of them.
+    """All that a network needs to know of the tasks.
 
-    Attributes:
-        name: what `--benchmark` calls it.
-        tasks: names of the K tasks.
-        classes: K x C names of the classes.
+    Attributes, besides those of `Tasks`:
         image_shape: (H, W, c).
         mean: `c` numbers, of the training images in units of 0..255.
         std: `c` numbers, likewise.
     """
 
-    name: str
-    tasks: tuple[str, ...]
-    classes: tuple[tuple[str, ...], ...]
     image_shape: tuple[int, int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -79,19 +81,13 @@ class Problem(Tasks):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Benchmark(Tasks):
-    """The examples of K tasks of C classes each.
+    """The tasks and their examples.
 
-    Attributes:
-        name: what `--benchmark` calls it.
-        tasks: names of the K tasks.
-        classes: K x C names of the classes.
+    Attributes, besides those of `Tasks`:
         train: what is trained on.
         test: what is evaluated on; no image is in both.
     """
 
-    name: str
-    tasks: tuple[str, ...]
-    classes: tuple[tuple[str, ...], ...]
     train: Examples
     test: Examples
 
