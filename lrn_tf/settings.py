@@ -106,9 +106,10 @@ class Settings:
     )
     policy: str = setting(
         "tabular",
-        "routing only: an agent's policy. A table per layer, learned by the Weighted Policy Learner, or a"
-        " small network that sees the block's input",
-        choices=("tabular", "approximate"),
+        "routing only: an agent's policy. A table per layer, learned by the Weighted Policy Learner from"
+        " the mean return of each action (tabular) or from single returns as Rosenbaum et al. have it"
+        " (tabular_literal), or a small network that sees the block's input (approximate)",
+        choices=("tabular", "tabular_literal", "approximate"),
     )
     rho: float = setting(
         0.0,

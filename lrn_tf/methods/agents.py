@@ -4,15 +4,20 @@ Both kinds say how probable each action is for an agent that sees this, and lear
 a table in one step of its own, a network by gradient descent on a loss.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import tensorflow as tf
 
 from lrn_tf.methods.columns import Columns
-from lrn_tf.methods.wpl import WeightedPolicyLearner
+from lrn_tf.methods.wpl import PolicyTable, SingleReturnLearner, WeightedPolicyLearner
 
-# Ours: the step size of tables and the least probability in them, relative to a uniform policy's.
-RATE, FLOOR = 0.3, 0.01
+# Ours: the step size of tables, how many decisions an action's mean return reaches back, and the least
+# probability, relative to a uniform policy's. The step size from single returns, which are noisier.
+RATE, MEMORY, FLOOR = 1.0, 100, 0.01
+SINGLE_RATE = 0.3
+# What a wrong class earns, where there is no collaboration reward.
+LOWEST = -1
 # Units in both hidden layers of an approximate policy (Rosenbaum et al. 2017), and the weight of the
 # error of its value (ours).
 HIDDEN, VALUE = 64, 0.5
@@ -22,6 +27,7 @@ class TabularPolicy:
     """A table for each agent and state, which sees nothing of the example.
 
     Args:
+        learner: makes the tables of A agents, S states and M actions, whose least probability it is told.
         agents: number of agents, A.
         seen: the width of what an agent sees in each of the S states, one decision after the other.
         actions: number of actions, M.
@@ -30,14 +36,14 @@ class TabularPolicy:
         weights: what gradient descent changes: nothing.
     """
 
-    def __init__(self, agents: int, seen: Sequence[int], actions: int):
-        self._learner = WeightedPolicyLearner(agents, len(seen), actions, RATE, FLOOR / actions)
+    def __init__(self, learner: Callable[..., PolicyTable], agents: int, seen: Sequence[int], actions: int):
+        self._learner = learner(agents, len(seen), actions, floor=FLOOR / actions)
         self.weights: list[tf.Variable] = []
 
     @property
     def variables(self) -> dict[str, object]:
         """All state that training changes."""
-        return {"policy": self._learner.policy, "baseline": self._learner.baseline}
+        return self._learner.variables
 
     def decide(self, agents, state: int, seen):
         """How agents decide.
@@ -50,7 +56,7 @@ class TabularPolicy:
         Returns:
             the probability of each action, float32 `[B, M]`, and the return that is expected, `[B]`.
         """
-        expected = tf.gather(self._learner.baseline[:, state], agents)
+        expected = tf.gather(self._learner.expected[:, state], agents)
         return tf.gather(self._learner.policy[:, state], agents), expected
 
     def loss(self, probability, expected, returns):
@@ -65,7 +71,7 @@ class TabularPolicy:
 class ApproximatePolicy:
     """A small network for each agent and state, learned by REINFORCE with a learned baseline.
 
-    All agents' networks run, as one product. Args and methods as in `TabularPolicy`.
+    All agents' networks run, as one product. Methods and other args as in `TabularPolicy`.
     """
 
     def __init__(self, agents: int, seen: Sequence[int], actions: int):
@@ -95,4 +101,10 @@ class ApproximatePolicy:
         """Nothing: it all happens in the descent on the loss."""
 
 
-POLICIES = {"tabular": TabularPolicy, "approximate": ApproximatePolicy}
+POLICIES = {
+    "tabular": partial(
+        TabularPolicy, partial(WeightedPolicyLearner, rate=RATE, memory=MEMORY, lowest=LOWEST)
+    ),
+    "tabular_literal": partial(TabularPolicy, partial(SingleReturnLearner, rate=SINGLE_RATE)),
+    "approximate": ApproximatePolicy,
+}

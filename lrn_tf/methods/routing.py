@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from lrn_tf import replicas
 from lrn_tf.data.benchmarks import Problem
-from lrn_tf.methods.agents import POLICIES
+from lrn_tf.methods.agents import POLICIES, TabularPolicy
 from lrn_tf.methods.fc_network import LAYERS, UNITS, FCNetwork
 from lrn_tf.methods.losses import cross_entropy, right
 from lrn_tf.methods.method import Prediction
@@ -54,7 +54,6 @@ class RoutingNetwork:
     def __init__(self, image, num_tasks: int, num_classes: int, settings: Settings):
         blocks = settings.blocks or num_tasks
         self._num_tasks, self._rho = num_tasks, settings.rho
-        self._tabular = settings.policy == "tabular"
         self._agents = settings.agents
         self.network = FCNetwork(image, num_classes, [blocks] * LAYERS)
         self.trunk, self.pool = self.network.trunk, self.network.pool
@@ -63,6 +62,7 @@ class RoutingNetwork:
         seen = [width + num_tasks for width in (self.network.features, UNITS, UNITS)]
         make = POLICIES[settings.policy]
         self.policy = make(1 if self._agents == "single" else num_tasks, seen, blocks)
+        self._tabular = isinstance(self.policy, TabularPolicy)
         if self._agents == "dispatched":
             # Its one table has a row for each task; its one network is told the task.
             self.dispatcher = make(num_tasks if self._tabular else 1, seen[:1], num_tasks)

@@ -1,27 +1,32 @@
-"""The Weighted Policy Learner (Abdallah and Lesser 2008) as in routing networks (Rosenbaum et al. 2017).
+"""The Weighted Policy Learner (Abdallah and Lesser 2008), for the agents of routing networks.
 
 Agents play one repeated game, all at once, each with a policy of its own. An agent that gains from an
 action moves towards it more slowly the more probable it already is, and away from it faster; so policies
-spiral into equilibria instead of circling around them. Where an action's return varies much by itself, the
-same weighting keeps its probability away from 0 and 1.
+spiral into equilibria instead of circling around them.
+
+What an agent gains is learned in one of two ways. `WeightedPolicyLearner` knows what each action has
+earned on average, as Abdallah and Lesser do. `SingleReturnLearner` takes every single return for what its
+action is worth, as routing networks do (Rosenbaum et al. 2017): where returns vary much by themselves, the
+weighting then keeps even the best action's probability near one half.
 """
+
+import abc
 
 import tensorflow as tf
 
 
-class WeightedPolicyLearner:
-    """Tabular policies of several agents in several states.
+class PolicyTable(abc.ABC):
+    """Policies of several agents in several states, and how they move.
 
     Args:
         agents: number of agents, A.
         states: number of states in which an agent decides, S; routing networks have one per layer.
         actions: number of actions, M.
-        rate: step size of policies and baselines.
+        rate: step size of policies.
         floor: the least probability of an action.
 
     Attributes:
         policy: float32 `[A, S, M]`, uniform at the start.
-        baseline: float32 `[A, S]`, the running mean of the returns; 0 at the start.
     """
 
     def __init__(self, agents: int, states: int, actions: int, rate: float, floor: float):
@@ -31,36 +36,109 @@ class WeightedPolicyLearner:
             )
         self.rate, self.floor = rate, floor
         self.policy = tf.Variable(tf.fill([agents, states, actions], 1 / actions), trainable=False)
-        self.baseline = tf.Variable(tf.zeros([agents, states]), trainable=False)
 
+    @property
+    @abc.abstractmethod
+    def variables(self) -> dict[str, tf.Variable]:
+        """All state that learning changes."""
+
+    @property
+    @abc.abstractmethod
+    def expected(self) -> tf.Tensor:
+        """The return that each agent expects in each state: float32 `[A, S]`."""
+
+    @abc.abstractmethod
     def update(self, agents, actions, returns) -> None:
-        """One step on the policies of the agents that decided, and on their baselines.
-
-        Decisions of an agent in a state are averaged, so that it is one step however often it decided.
+        """One step on the policies of the agents that decided.
 
         Args:
             agents: int32 `[B]`.
             actions: int32 `[B, S]`.
             returns: float32 `[B, S]`, what was earned from each state on.
         """
-        count, states, width = self.policy.shape
+
+    def _move(self, gain, decided):
+        """Policies move by `rate` times the gain `[A, S, M]`, where the agent decided, bool `[A]`."""
+        moved = tf.maximum(project_to_simplex(self.policy + self.rate * gain), self.floor)
+        moved /= tf.reduce_sum(moved, axis=2, keepdims=True)
+        self.policy.assign(tf.where(decided[:, None, None], moved, self.policy))
+
+
+class WeightedPolicyLearner(PolicyTable):
+    """Learns from the mean return of each action, for all actions at once.
+
+    Args:
+        agents, states, actions, rate, floor: see `PolicyTable`.
+        memory: how many decisions for an action its mean return reaches back, about; 1 or more.
+        lowest: the least that can be earned, which all actions are thought to be worth at the start, so
+            that an agent comes back to what has earned anything.
+
+    Attributes:
+        policy: see `PolicyTable`.
+        values: float32 `[A, S, M]`, what the actions earn.
+    """
+
+    def __init__(self, agents, states, actions, rate, floor, memory: float, lowest: float):
+        super().__init__(agents, states, actions, rate, floor)
+        self.memory = memory
+        self.values = tf.Variable(tf.fill([agents, states, actions], float(lowest)), trainable=False)
+
+    @property
+    def variables(self):
+        return {"policy": self.policy, "values": self.values}
+
+    @property
+    def expected(self):
+        return tf.reduce_sum(self.policy * self.values, axis=2)
+
+    def update(self, agents, actions, returns):
+        count, _, width = self.policy.shape
         taken = tf.one_hot(actions, width)  # (B, S, M)
-        policy = tf.gather(self.policy, agents)  # (B, S, M)
-        probability = tf.reduce_sum(policy * taken, axis=2)  # (B, S)
+        times = tf.math.unsorted_segment_sum(taken, agents, count)  # (A, S, M)
+        earned = tf.math.unsorted_segment_sum(taken * returns[:, :, None], agents, count)
+        # As if the decisions had come one after the other, each with the batch's mean for the action.
+        kept = (1 - 1 / self.memory) ** times
+        self.values.assign(kept * self.values + (1 - kept) * tf.math.divide_no_nan(earned, times))
+        gain = self.values - self.expected[:, :, None]
+        gain *= tf.where(gain >= 0, 1 - self.policy, self.policy)
+        self._move(gain, tf.reduce_sum(times, axis=[1, 2]) > 0)
+
+
+class SingleReturnLearner(PolicyTable):
+    """Learns from each return by itself, for the action that was taken.
+
+    Decisions of an agent in a state are averaged, so that it is one step however often it decided.
+
+    Attributes:
+        policy: see `PolicyTable`.
+        baseline: float32 `[A, S]`, the running mean of the returns; 0 at the start.
+    """
+
+    def __init__(self, agents, states, actions, rate, floor):
+        super().__init__(agents, states, actions, rate, floor)
+        self.baseline = tf.Variable(tf.zeros([agents, states]), trainable=False)
+
+    @property
+    def variables(self):
+        return {"policy": self.policy, "baseline": self.baseline}
+
+    @property
+    def expected(self):
+        return tf.convert_to_tensor(self.baseline)
+
+    def update(self, agents, actions, returns):
+        count, _, width = self.policy.shape
+        taken = tf.one_hot(actions, width)  # (B, S, M)
+        probability = tf.reduce_sum(tf.gather(self.policy, agents) * taken, axis=2)  # (B, S)
         surprise = returns - tf.gather(self.baseline, agents)
         weighted = surprise * tf.where(surprise >= 0, 1 - probability, probability)
-        decided = tf.math.unsorted_segment_sum(tf.ones_like(agents, tf.float32), agents, count)  # (A,)
+        decisions = tf.math.unsorted_segment_sum(tf.ones_like(returns), agents, count)  # (A, S)
 
-        def mean(x):
-            total = tf.math.unsorted_segment_sum(x, agents, count)
-            return tf.math.divide_no_nan(total, tf.reshape(decided, [count] + [1] * (len(total.shape) - 1)))
+        def mean(x, number):
+            return tf.math.divide_no_nan(tf.math.unsorted_segment_sum(x, agents, count), number)
 
-        step = self.rate * mean(weighted[:, :, None] * taken)  # (A, S, M)
-        moved = tf.maximum(project_to_simplex(self.policy + step), self.floor)
-        moved /= tf.reduce_sum(moved, axis=2, keepdims=True)
-        some = decided > 0
-        self.policy.assign(tf.where(some[:, None, None], moved, self.policy))
-        self.baseline.assign_add(self.rate * mean(surprise))
+        self._move(mean(weighted[:, :, None] * taken, decisions[:, :, None]), decisions[:, 0] > 0)
+        self.baseline.assign_add(self.rate * mean(surprise, decisions))
 
 
 def sample(policy, uniform) -> tf.Tensor:
