@@ -5,7 +5,6 @@ Nothing here imports TensorFlow, so that a mistyped flag is refused at once.
 """
 
 import dataclasses
-import math
 import os
 import typing
 
@@ -69,8 +68,8 @@ class Settings:
     actor_scale: float = setting(
         0.0,
         "Factor on the initial weights of the actor's last layer: how decided the untrained router is;"
-        " 1 is Keras' default, 0 the square root of dup x depth / 5, which is 2 for dup 5 and depth 4"
-        + OURS,
+        " 1 is Keras' default, 0 the square root of modules x depth / 30, which is 2 for the paper's pool"
+        " with dup 5 and depth 4" + OURS,
         low=0.0,
     )
     image_scale: float = setting(
@@ -180,11 +179,6 @@ class Settings:
         elif self.method == "routing":
             words += [self.agents, self.policy]
         return f"{self.benchmark}/{'_'.join(words)}_seed_{self.seed}"
-
-    @property
-    def decidedness(self) -> float:
-        """--actor_scale, or what it is by default: the more candidates and steps, the larger."""
-        return self.actor_scale or math.sqrt(self.dup * self.depth / 5)
 
     def rate(self, epoch: int) -> float:
         """The learning rate of an epoch, counted from 0."""

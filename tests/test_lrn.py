@@ -133,6 +133,23 @@ def test_the_seed_of_keras_decides_the_initial_weights():
     assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
 
 
+@pytest.mark.parametrize(
+    "pool, dup, depth, given, expected",
+    [
+        (pools.paper, 5, 4, {}, 2),
+        (pools.paper, 10, 6, {}, 12**0.5),
+        (pools.pyramid, 5, 4, {}, (22 / 3) ** 0.5),
+        (pools.paper, 10, 6, {"actor_scale": 1.0}, 1),
+    ],
+)
+def test_how_decided_the_router_starts(pool, dup, depth, given, expected):
+    settings = resolve(dict(dup=dup, depth=depth, d_model=256, **given))
+    kernel = LRN(pool((4, 4, 1), 2, dup), 2, settings).router.logit.kernel
+    # Keras draws from [-limit, limit]; the largest of 256 weights comes close to it.
+    limit = (6 / (256 + 1)) ** 0.5
+    assert 0.9 * expected < np.abs(kernel).max() / limit <= expected
+
+
 def what_happens(lrn, examples, bonus, placement):
     """Metrics, advantages and returns of a step, worked out in NumPy from its episodes."""
     images, tasks, labels = examples

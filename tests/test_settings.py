@@ -103,19 +103,6 @@ def test_given_comes_before_preset_and_preset_before_default():
     assert resolve({"benchmark": "digits_mtl", "dup": 2, "epochs": 3}).depth == DIGITS["depth"]
 
 
-@pytest.mark.parametrize(
-    "given, expected",
-    [
-        (dict(dup=5, depth=4), 2),
-        (dict(dup=20, depth=4), 4),
-        (dict(dup=10, depth=6), 12**0.5),
-        (dict(dup=10, depth=6, actor_scale=1.0), 1),
-    ],
-)
-def test_how_decided_the_router_starts(given, expected):
-    assert resolve(given).decidedness == pytest.approx(expected)
-
-
 @pytest.mark.parametrize("benchmark", BENCHMARKS)
 def test_a_benchmark_alone_presets_the_paper_or_a_small_run(benchmark, parsed):
     expected = DIGITS if benchmark == "digits_mtl" else PAPER

@@ -13,7 +13,7 @@ from lrn_tf.modules.pool import Pool
 from lrn_tf.modules.pools import make_pool
 from lrn_tf.policy import ppo, reward
 from lrn_tf.policy.episodes import Episodes, revisit, route
-from lrn_tf.policy.router import Router
+from lrn_tf.policy.router import Router, decided_scale
 from lrn_tf.settings import Settings
 
 
@@ -65,7 +65,7 @@ class LRN:
             len(pool),
             settings.depth,
             settings.d_model,
-            settings.decidedness,
+            settings.actor_scale or decided_scale(len(pool), settings.depth),
             settings.image_scale,
         )
         self.router_weights = [weight.value for weight in self.router.trainable_variables]

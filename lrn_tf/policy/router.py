@@ -1,5 +1,7 @@
 """The transformer router (Sec. 4.1, 4.2, Fig. 1): an actor over candidate modules, and a critic."""
 
+import math
+
 import keras
 import keras_nlp
 import tensorflow as tf
@@ -13,6 +15,15 @@ INVALID = -1e8  # the logit of a candidate that is only padding
 def scaled_glorot(factor: float) -> keras.initializers.Initializer:
     """Keras' default initializer, times a factor."""
     return keras.initializers.VarianceScaling(max(factor, 1e-6) ** 2, "fan_avg", "uniform")
+
+
+def decided_scale(num_modules: int, depth: int) -> float:
+    """How much larger than Keras' the actor's last weights are by default (ours, docs/learning.md).
+
+    The more modules there are to choose from, and the more often, the less an untrained policy makes
+    examples of a task take one path.
+    """
+    return math.sqrt(num_modules * depth / 30)
 
 
 class ImageEncoder(keras.layers.Layer):
