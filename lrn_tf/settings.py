@@ -116,6 +116,12 @@ class Settings:
         low=0.0,
     )
     image_size: int = setting(0, "Side of the images in pixels; 0 keeps their native size" + OURS, low=0)
+    augment: str = setting(
+        "none",
+        "What is done to training images at random: none, flip (left to right), or flip_shift (besides,"
+        " moved by up to an eighth of their sides)" + OURS,
+        choices=("none", "flip", "flip_shift"),
+    )
     examples_per: str = setting(
         "task",
         "min_mtl only: 800 training and 50 test images per task (the paper) or per label"

@@ -199,6 +199,7 @@ def test_workdir_names_what_runs_differ_in():
         ("method", ("lrn",), ("none",)),
         ("reward", ("every_step", "until_output", "terminal"), ("never",)),
         ("examples_per", ("task", "label"), ("class",)),
+        ("augment", ("none", "flip", "flip_shift"), ("shift",)),
         ("dtype", ("float32", "bfloat16"), ("float16",)),
     ],
 )

@@ -46,6 +46,15 @@ def test_every_epoch_visits_rows_at_most_once_in_another_order(whole):
         assert step.labels.tolist() == data.train.label[rows].tolist()
 
 
+def test_training_images_may_be_mirrored(whole, tmp_path):
+    steps = run(tmp_path, augment="flip").steps
+    for ours, plain in zip(steps, whole[1].steps, strict=True):
+        assert ours.tasks.tolist() == plain.tasks.tolist() and ours.labels.tolist() == plain.labels.tolist()
+    # A mirrored image has another pixel where the row is read.
+    mirrored = [ours.rows != plain.rows for ours, plain in zip(steps, whole[1].steps, strict=True)]
+    assert 0.25 < np.mean(mirrored) < 0.75
+
+
 def test_rows_depend_on_seed_and_epoch_alone():
     again, other = shuffled_rows(22, 4, 1, 2), shuffled_rows(22, 4, 2, 1)
     assert again.shape == (5, 4) and again.dtype == np.int32

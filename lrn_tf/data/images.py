@@ -1,4 +1,4 @@
-"""What happens to an image before the network sees it, in training and in an exported model alike."""
+"""What happens to an image before the network sees it."""
 
 import tensorflow as tf
 
@@ -29,3 +29,36 @@ def standardise(images, mean, std):
         float32 `[B, H, W, c]`.
     """
     return (tf.cast(images, tf.float32) - mean) / std
+
+
+def augment(images, kind: str, seed):
+    """Images as they might have been taken as well, for training only (--augment).
+
+    Args:
+        images: `[B, H, W, c]`, of any type.
+        kind: "none", "flip" (half of them are mirrored, left to right), or "flip_shift" (besides, they are
+            moved by up to an eighth of their sides, and mirrored at the border).
+        seed: int32 `[2]`.
+
+    Returns:
+        the same shape and type.
+    """
+    if kind == "none":
+        return images
+    flipped, top, left = tf.unstack(tf.random.split(seed, 3, alg="philox"))
+    batch, height, width, _ = images.shape
+    half = tf.random.stateless_uniform((batch, 1, 1, 1), flipped, alg="philox") < 0.5
+    images = tf.where(half, images[:, :, ::-1], images)
+    if kind == "flip_shift":
+        images = _shift(images, 1, height // 8, top)
+        images = _shift(images, 2, width // 8, left)
+    return images
+
+
+def _shift(images, axis, most, seed):
+    batch, size = images.shape[0], images.shape[axis]
+    start = tf.random.stateless_uniform((batch, 1), seed, 0, 2 * most + 1, tf.int32, alg="philox")
+    edges = [[0, 0]] * 4
+    edges[axis] = [most, most]
+    # Row or column `start + i` of the wider image comes to i.
+    return tf.gather(tf.pad(images, edges, "REFLECT"), start + tf.range(size), axis=axis, batch_dims=1)

@@ -13,6 +13,7 @@ import tqdm
 from lrn_tf import replicas
 from lrn_tf.data.batches import DeviceExamples, shuffled_rows
 from lrn_tf.data.benchmarks import Benchmark
+from lrn_tf.data.images import augment
 from lrn_tf.errors import UserError
 from lrn_tf.methods.method import Method
 from lrn_tf.results.evaluation import Evaluator
@@ -230,6 +231,7 @@ class Trainer:
     def _train_step(self, rows, learning_rate):
         images, tasks, labels = self._examples.batch(rows)
         seed = tf.stack([self.settings.seed, tf.cast(self._step, tf.int32)])
+        images = augment(images, self.settings.augment, seed)
 
         def step():
             values = self.method.train_step(images, tasks, labels, seed, learning_rate)
