@@ -50,7 +50,7 @@ COLUMNS = (
     "training, s",
     "to cross-stitch's accuracy, s",
 )
-SHOWN = ("image_size", "batch_size", "learning_rate", "lr_decay", "lr_every")
+SHOWN = ("image_size", "augment", "batch_size", "learning_rate", "lr_decay", "lr_every")
 SHOWN_OF = {"routing": ("rho", "agents", "policy"), **dict.fromkeys(LRNS, ("dup", "depth", "bonus"))}
 
 
