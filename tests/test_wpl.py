@@ -124,9 +124,11 @@ def test_a_batch_of_equal_returns_changes_mean_returns_as_one_after_the_other_an
 def test_chance_keeps_single_returns_undecided_but_not_mean_returns():
     """Action 0 earns +1 in six of ten decisions and -1 in the others, action 1 in two of ten."""
     agents, right = 200, tf.constant([0.6, 0.2])
-    chosen = {}
-    for make, rate in ((from_mean_returns, 1.0), (from_single_returns, 0.01)):
-        learner = make(agents, 1, 2, rate=rate, **({"memory": 100} if make is from_mean_returns else {}))
+    chosen = []
+    for learner in (
+        from_mean_returns(agents, 1, 2, rate=1.0, memory=100),
+        from_single_returns(agents, 1, 2, rate=0.01),
+    ):
 
         @tf.function
         def run(learner=learner):
@@ -137,9 +139,10 @@ def test_chance_keeps_single_returns_undecided_but_not_mean_returns():
                 learner.update(tf.range(agents), actions, earned)
 
         run()
-        chosen[make] = learner.policy.numpy()[:, 0, 0]
-    assert (chosen[from_mean_returns] > 0.95).mean() > 0.95
-    assert chosen[from_single_returns].max() < 0.8
+        chosen.append(learner.policy.numpy()[:, 0, 0])
+    by_mean_returns, by_single_returns = chosen
+    assert (by_mean_returns > 0.95).mean() > 0.95
+    assert by_single_returns.max() < 0.8
 
 
 def play(make, payoff, start, rounds, rate=0.01, seed=0):

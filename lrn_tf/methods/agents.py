@@ -17,7 +17,7 @@ from lrn_tf.methods.wpl import PolicyTable, SingleReturnLearner, WeightedPolicyL
 RATE, MEMORY, FLOOR = 1.0, 100, 0.01
 SINGLE_RATE = 0.3
 # What a wrong class earns, where there is no collaboration reward.
-LOWEST = -1
+LOWEST = -1.0
 # Units in both hidden layers of an approximate policy (Rosenbaum et al. 2017), and the weight of the
 # error of its value (ours).
 HIDDEN, VALUE = 64, 0.5

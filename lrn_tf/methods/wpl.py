@@ -57,11 +57,12 @@ class PolicyTable(abc.ABC):
             returns: float32 `[B, S]`, what was earned from each state on.
         """
 
-    def _move(self, gain, decided):
-        """Policies move by `rate` times the gain `[A, S, M]`, where the agent decided, bool `[A]`."""
+    def _move(self, gain, agents):
+        """Policies of the agents that decided, int32 `[B]`, move by `rate` times the gain `[A, S, M]`."""
+        decisions = tf.math.unsorted_segment_sum(tf.ones_like(agents), agents, self.policy.shape[0])
         moved = tf.maximum(project_to_simplex(self.policy + self.rate * gain), self.floor)
         moved /= tf.reduce_sum(moved, axis=2, keepdims=True)
-        self.policy.assign(tf.where(decided[:, None, None], moved, self.policy))
+        self.policy.assign(tf.where(decisions[:, None, None] > 0, moved, self.policy))
 
 
 class WeightedPolicyLearner(PolicyTable):
@@ -81,7 +82,7 @@ class WeightedPolicyLearner(PolicyTable):
     def __init__(self, agents, states, actions, rate, floor, memory: float, lowest: float):
         super().__init__(agents, states, actions, rate, floor)
         self.memory = memory
-        self.values = tf.Variable(tf.fill([agents, states, actions], float(lowest)), trainable=False)
+        self.values = tf.Variable(tf.fill([agents, states, actions], lowest), trainable=False)
 
     @property
     def variables(self):
@@ -101,7 +102,7 @@ class WeightedPolicyLearner(PolicyTable):
         self.values.assign(kept * self.values + (1 - kept) * tf.math.divide_no_nan(earned, times))
         gain = self.values - self.expected[:, :, None]
         gain *= tf.where(gain >= 0, 1 - self.policy, self.policy)
-        self._move(gain, tf.reduce_sum(times, axis=[1, 2]) > 0)
+        self._move(gain, agents)
 
 
 class SingleReturnLearner(PolicyTable):
@@ -137,7 +138,7 @@ class SingleReturnLearner(PolicyTable):
         def mean(x, number):
             return tf.math.divide_no_nan(tf.math.unsorted_segment_sum(x, agents, count), number)
 
-        self._move(mean(weighted[:, :, None] * taken, decisions[:, :, None]), decisions[:, 0] > 0)
+        self._move(mean(weighted[:, :, None] * taken, decisions[:, :, None]), agents)
         self.baseline.assign_add(self.rate * mean(surprise, decisions))
 
 
