@@ -9,7 +9,7 @@ from typing import Any
 
 from absl import flags
 
-from lrn_tf import program
+from lrn_tf import compile_cache, program
 from lrn_tf.errors import UserError
 from lrn_tf.quiet import find_devices, import_tensorflow
 from lrn_tf.settings import BENCHMARKS, LRNS, PRESETS, SGD_METHODS, Settings, resolve
@@ -67,6 +67,8 @@ def prepare(settings: Settings) -> tuple[str, Any]:
         UserError: the settings and the devices do not go together.
     """
     # Here and not on import: TensorFlow takes seconds that a mistyped flag need not cost.
+    if settings.cache:
+        compile_cache.use()
     import_tensorflow()
     import keras
 

@@ -65,6 +65,12 @@ class Settings:
     d_model: int = setting(
         256, "Width of the router's embeddings and transformer; a multiple of its 4 heads", low=4, high=8192
     )
+    actor: str = setting(
+        "decoder",
+        "How the router scores modules: a transformer decoder over those that may come next (the paper's),"
+        " or a pointer, whose cost hardly grows with the number of modules (not from the paper)",
+        choices=("decoder", "pointer"),
+    )
     actor_scale: float = setting(
         0.0,
         "Factor on the initial weights of the actor's last layer: how decided the untrained router is;"
@@ -163,6 +169,11 @@ class Settings:
         " the environment variable TF_CONFIG names them)" + OURS,
         choices=("none", "mirrored", "multi_worker"),
     )
+    cache: bool = setting(
+        True,
+        "Keep what XLA compiles in $XDG_CACHE_HOME/lrn_tf (~/.cache/lrn_tf), 1 GB at most, so that the next"
+        " start is quicker; --nocache does not" + OURS,
+    )
     checkpoint_every: int = setting(
         0, "Steps between checkpoints; 0 saves after every epoch only" + OURS, low=0
     )
@@ -212,6 +223,7 @@ FREE_ON_RESUME = (
     "max_steps",
     "resume",
     "distribute",
+    "cache",
     "checkpoint_every",
     "pictures_every",
     "profile",

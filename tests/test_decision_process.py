@@ -132,7 +132,7 @@ def uniform_choices(process, batch, rng):
 
 def router_choices(process, batch, rng):
     keras.utils.set_random_seed(0)
-    router = Router(process.pool.image, 3, len(process.pool), process.depth, d_model=8)
+    router = Router(process.pool.image, 3, len(process.pool), process.max_candidates, d_model=8)
     images = tf.constant(rng.normal(size=(batch, *process.pool.image)), tf.float32)
     tasks = tf.constant(rng.integers(3, size=batch), tf.int32)
     return route(router, process, images, tasks, seed=tf.constant([1, 2])).actions.numpy()

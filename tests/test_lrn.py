@@ -86,7 +86,7 @@ def test_a_step_changes_the_router_and_the_modules_in_use_and_nothing_else(train
     # Nearly all on one network, which a router of little temperature and one task would choose.
     images, tasks, labels = training.examples
     alike = tf.repeat(images[:1], BATCH, axis=0), tf.zeros_like(tasks), labels
-    lrn.router.logit.kernel.assign(100 * lrn.router.logit.kernel)
+    lrn.router.actor.logit.kernel.assign(100 * lrn.router.actor.logit.kernel)
     chosen = np.unique(lrn.route(*alike[:2], SEED).actions)
     used = [m in chosen for m in range(len(lrn.pool))]
     assert 2 <= sum(used) < len(lrn.pool) - 3
@@ -144,14 +144,14 @@ def test_the_seed_of_keras_decides_the_initial_weights():
 )
 def test_how_decided_the_router_starts(pool, dup, depth, given, expected):
     settings = resolve(dict(dup=dup, depth=depth, d_model=256, **given))
-    kernel = LRN(pool((4, 4, 1), 2, dup), 2, settings).router.logit.kernel
+    kernel = LRN(pool((4, 4, 1), 2, dup), 2, settings).router.actor.logit.kernel
     # Keras draws from [-limit, limit]; the largest of 256 weights comes close to it.
     limit = (6 / (256 + 1)) ** 0.5
     assert 0.9 * expected < np.abs(kernel).max() / limit <= expected
 
 
 def what_happens(lrn, examples, bonus, placement):
-    """Metrics, advantages and returns of a step, worked out in NumPy from its episodes."""
+    """Metrics, advantages and standardised returns of a step, worked out in NumPy from its episodes."""
     images, tasks, labels = examples
     labels = labels.numpy()
     episodes = lrn.route(images, tasks, SEED)
@@ -167,7 +167,8 @@ def what_happens(lrn, examples, bonus, placement):
         "terminal": np.arange(DEPTH)[None] == DEPTH - 1,
     }[placement]
     rewards = bonuses - ce[:, None] * paid
-    values = episodes.values.numpy().astype(np.float64)
+    mean, spread = lrn.moments.mean.numpy(), np.sqrt(lrn.moments.variance.numpy()) + 1e-3
+    values = mean + spread * episodes.values.numpy().astype(np.float64)
     for i, t in np.argwhere(~is_open):
         values[i, t] = sum(0.99 ** (s - t) * rewards[i, s] for s in range(t, DEPTH))
     following = np.append(values[:, 1:], np.zeros((BATCH, 1)), axis=1)
@@ -196,7 +197,7 @@ def what_happens(lrn, examples, bonus, placement):
         },
         "route/entropy_of_batch_mean": -np.sum(share * np.log(np.maximum(share, 1e-9))) / DEPTH,
     }
-    return metrics, advantages, advantages + values
+    return metrics, advantages, (advantages + values - mean) / spread
 
 
 def record_minibatches(lrn, monkeypatch):
@@ -217,6 +218,8 @@ def record_minibatches(lrn, monkeypatch):
 )
 def test_what_a_step_reports_and_gives_to_ppo(training, bonus, placement, monkeypatch):
     lrn = training.lrn
+    lrn.moments.mean.assign([-4.0, -3.0, -2.0, -1.0])
+    lrn.moments.variance.assign([4.0, 3.0, 2.0, 1.0])
     expected, advantages, returns = what_happens(lrn, training.examples, bonus, placement)
     minibatches = record_minibatches(lrn, monkeypatch)
     monkeypatch.setattr(lrn, "settings", dataclasses.replace(SETTINGS, bonus=bonus, reward=placement))
@@ -281,6 +284,25 @@ def test_the_norm_that_is_clipped_is_that_of_the_whole_gradient(training):
     np.testing.assert_allclose(statistics["gradient_norm"], norm, rtol=1e-5)
     for a, b in zip(clipped, whole, strict=True):
         np.testing.assert_allclose(a, b * lrn.coefficients.gradient_norm / norm, rtol=1e-3, atol=1e-6)
+
+
+def test_the_critic_learns_without_touching_the_actors_state(training):
+    """Of a loss on values alone only the critic has a gradient."""
+    lrn = training.lrn
+    lrn.router.critic.value.kernel.assign_add(tf.ones_like(lrn.router.critic.value.kernel))
+    images, tasks, _ = training.examples
+    episodes = lrn.route(images, tasks, SEED)
+    with tf.GradientTape() as tape:
+        _, values, _ = revisit(lrn.router, episodes, images, tasks)
+        loss = tf.reduce_sum(values)
+    moved = [
+        variable.path
+        for variable, gradient in zip(
+            lrn.router.trainable_variables, tape.gradient(loss, lrn.router_weights), strict=True
+        )
+        if gradient is not None
+    ]
+    assert len(moved) == 4 and all(path.startswith("critic/") for path in moved)
 
 
 def test_predict(training, rules):

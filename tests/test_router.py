@@ -10,29 +10,33 @@ import tensorflow as tf
 from lrn_tf.modules import pools
 from lrn_tf.modules.decision_process import DecisionProcess
 from lrn_tf.modules.pool import INPUT, OUTPUT, Kind, Pool
-from lrn_tf.policy.episodes import entropy, pack, revisit, route
+from lrn_tf.policy.actors import pack
+from lrn_tf.policy.episodes import entropy, revisit, route
 from lrn_tf.policy.router import Router
 
 IMAGE, TASKS, MODULES, DEPTH, WIDTH = (8, 8, 1), 3, 10, 5, 16
 PASS = MODULES
+MOST = (MODULES + 1,) * DEPTH
 BATCH = 6
 
 
-def make_router(folds, policy="float32"):
+def make_router(actor="decoder", policy="float32", most=MOST):
+    """Args: actor: `plain` is the decoder as the library runs it."""
     keras.utils.set_random_seed(0)
     keras.config.set_dtype_policy(policy)
     try:
-        router = Router(IMAGE, TASKS, MODULES, DEPTH, WIDTH)
+        router = Router(IMAGE, TASKS, MODULES, most, WIDTH, "pointer" if actor == "pointer" else "decoder")
     finally:
         keras.config.set_dtype_policy("float32")
     for weight in router.trainable_variables:
         # Biases other than 0 and scales other than 1, so that no weight goes unnoticed.
         weight.assign_add(0.1 * tf.random.normal(weight.shape))
-    router.folds = folds
+    if actor != "pointer":
+        router.actor.folds = actor == "decoder"
     return router
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["folded", "plain"])
+@pytest.fixture(scope="module", params=["decoder", "plain", "pointer"])
 def router(request):
     return make_router(request.param)
 
@@ -42,13 +46,16 @@ def examples(batch, image=IMAGE):
     return tf.constant(images, tf.float32), tf.range(batch) % TASKS
 
 
-def logits_of(router, actions, candidates, real=None):
-    """Logits for a batch of examples that share actions so far and candidates."""
+def only(*actions):
+    """A row of `valid`."""
+    return np.isin(np.arange(PASS + 1), actions)
+
+
+def logits_of(router, actions, valid):
+    """Logits for a batch of examples that share actions so far and which actions are valid."""
     images, tasks = examples(BATCH)
-    candidates = tf.constant([candidates] * BATCH)
-    real = tf.ones_like(candidates, tf.bool) if real is None else tf.constant([real] * BATCH)
     actions = tf.reshape(tf.constant([actions] * BATCH, tf.int32), (BATCH, -1))
-    return router(images, tasks, actions, candidates, real)[0].numpy()
+    return router(images, tasks, actions, tf.constant([valid] * BATCH))[0].numpy()
 
 
 def test_shapes(router):
@@ -59,50 +66,70 @@ def test_shapes(router):
         (state,) = router.encode(percept, tf.zeros((BATCH, t - 1), tf.int32), [t])
         assert state.shape == (BATCH, t + 1, WIDTH)
         assert router.critic(state).shape == (BATCH,)
-        candidates = tf.zeros((BATCH, 7), tf.int32)
-        (logits,) = router.score([state], [candidates], [candidates == 0])
-        assert logits.shape == (BATCH, 7)
+        valid = tf.constant([only(1, 4)] * BATCH)
+        (logits,) = router.score([state], [valid], [t])
+        assert logits.shape == (BATCH, PASS + 1)
+        assert ((logits > -1e7) == valid).numpy().all()
 
 
 def test_parameters_at_the_papers_width():
-    router = Router((32, 32, 3), 20, 60, 6, 256)
+    router = Router((32, 32, 3), 20, 60, (1,) * 6, 256)
     assert router.encoder.count_params() == 527_104
-    assert router.decoder.count_params() == 790_784
+    assert router.actor.decoder.count_params() == 790_784
     images = 9 * 3 * 32 + 32 + 9 * 32 * 32 + 32 + 8 * 8 * 32 * 256 + 256
     embeddings = (20 + 61 + 7) * 256
     assert router.count_params() == 527_104 + 790_784 + images + embeddings + 3 * 257
 
 
-def test_scales_of_the_initial_router():
+@pytest.mark.parametrize("actor", ["decoder", "pointer"])
+def test_scales_of_the_initial_router(actor):
     """They multiply the weights that Keras would draw, and touch no others."""
 
-    def make(*scales):
+    def make(**scales):
         keras.utils.set_random_seed(0)
-        return Router(IMAGE, TASKS, MODULES, DEPTH, WIDTH, *scales)
+        return Router(IMAGE, TASKS, MODULES, MOST, WIDTH, actor, **scales)
 
-    plain, scaled = make(), make(3.0, 0.1)
-    for layer, factor in ((plain.logit, 3.0), (plain.image_encoder.layers.layers[-1], 0.1)):
+    plain, scaled = make(), make(actor_scale=3.0, image_scale=0.1)
+    last = plain.actor.logit if actor == "decoder" else plain.actor.query
+    for layer, factor in ((last, 3.0), (plain.image_encoder.layers.layers[-1], 0.1)):
         layer.kernel.assign(factor * layer.kernel)
     for a, b in zip(plain.get_weights(), scaled.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
-    assert np.abs(make().logit.kernel).max() < np.sqrt(6 / (WIDTH + 1))  # Glorot's uniform distribution
 
 
-def test_candidates_are_a_set(router):
-    order = [3, 1, 4, 0, 2]
-    candidates = np.array([2, 4, 5, 8, PASS])
-    plain = logits_of(router, [0, 7], candidates)
-    permuted = logits_of(router, [0, 7], candidates[order])
+def test_actions_are_a_set(router):
+    """Two actions that change their embeddings change their logits, and no other logit changes."""
+    valid = only(2, 4, 5, 8, PASS)
+    plain = logits_of(router, [0, 7], valid)
+    table = router.action_embedding.embeddings
+    before, order = table.numpy(), np.arange(PASS + 1)
+    order[[4, 8]] = 8, 4
+    table.assign(before[order])
+    permuted = logits_of(router, [0, 7], valid)
+    table.assign(before)
     np.testing.assert_allclose(permuted, plain[:, order], atol=1e-5)
-    assert np.ptp(plain, axis=1).min() > 0.01
+    assert np.ptp(plain[:, valid], axis=1).min() > 0.01
 
 
-@pytest.mark.parametrize("padding", [[0, 0], [9, 3], [PASS, 1]])
-def test_padding_does_not_leak(router, padding):
-    alone = logits_of(router, [0], [2, 4, 5])
-    padded = logits_of(router, [0], [2, 4, 5, *padding], [True] * 3 + [False] * 2)
-    np.testing.assert_allclose(padded[:, :3], alone, atol=1e-5)
-    assert (padded[:, 3:] == -1e8).all()
+@pytest.mark.parametrize("other", [1, 3, 9])
+def test_what_is_not_valid_does_not_count(router, other):
+    """Neither its embedding nor room for it changes a logit."""
+    valid = only(2, 4, 5)
+    plain = logits_of(router, [0], valid)
+    assert (plain[:, ~valid] == -1e8).all()
+    table = router.action_embedding.embeddings
+    before = table.numpy()
+    table.assign(before + 5.0 * (np.arange(PASS + 1) == other)[:, None])
+    changed = logits_of(router, [0], valid)
+    table.assign(before)
+    np.testing.assert_allclose(changed, plain, atol=1e-5)
+
+
+@pytest.mark.parametrize("actor", ["decoder", "plain"])
+def test_room_for_more_valid_actions_changes_nothing(actor):
+    valid = only(2, 4, 5)
+    narrow, wide = make_router(actor, most=(3,) * DEPTH), make_router(actor)
+    np.testing.assert_allclose(logits_of(narrow, [0], valid), logits_of(wide, [0], valid), atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -110,17 +137,16 @@ def test_padding_does_not_leak(router, padding):
 )
 def test_the_state_tells_apart_what_happened(router, other):
     """Also when and whether PASS was taken, though it adds no module."""
-    state = logits_of(router, [0, 7, PASS], [2, 4, 5])
-    assert np.abs(logits_of(router, other, [2, 4, 5]) - state).max() > 0.001
+    state = logits_of(router, [0, 7, PASS], only(2, 4, 5))
+    assert np.abs(logits_of(router, other, only(2, 4, 5)) - state).max() > 0.001
 
 
 def test_image_and_task_matter(router):
     images, tasks = examples(2)
-    candidates = tf.constant([[2, 4, 5]])
+    valid = tf.constant([only(2, 4, 5)])
 
     def answer(i, k):
-        start = tf.zeros((1, 0), tf.int32)
-        return router(images[i : i + 1], tasks[k : k + 1], start, candidates, candidates > 0)
+        return router(images[i : i + 1], tasks[k : k + 1], tf.zeros((1, 0), tf.int32), valid)
 
     for logits, value in (answer(0, 1), answer(1, 0)):
         assert np.abs(logits - answer(0, 0)[0]).max() > 0.01
@@ -140,43 +166,58 @@ STEPS = (1, 3, 4)
 
 
 def test_the_folded_transformer_equals_the_plain_one():
-    """Logits and the gradient of every weight, with candidates that differ from example to example."""
+    """Logits and the gradient of every weight, with valid actions that differ from example to example."""
     images, tasks = examples(BATCH)
     actions = tf.constant(np.random.default_rng(1).integers(0, PASS + 1, (BATCH, DEPTH)), tf.int32)
-    valid = np.random.default_rng(0).random((len(STEPS), BATCH, MODULES + 1)) < 0.5
+    valid = np.random.default_rng(0).random((DEPTH, BATCH, MODULES + 1)) < 0.5
     valid[..., PASS] = True
-    packed = [pack(tf.constant(step), int(step.sum(axis=1).max())) for step in valid]
-    assert len({ids.shape[1] for ids, _ in packed}) > 1
-    candidates, real = zip(*packed, strict=True)
+    most = valid.sum(axis=2).max(axis=1).tolist()
+    assert len(set(most)) > 1
+    valid = [tf.constant(valid[t - 1]) for t in STEPS]
     found = {}
-    for folds in (True, False):
-        router = make_router(folds)
-        encode = router.encode if folds else functools.partial(plain_encode, router)
+    for actor in ("decoder", "plain"):
+        router = make_router(actor, most=most)
+        encode = router.encode if actor == "decoder" else functools.partial(plain_encode, router)
         weights = [weight.value for weight in router.trainable_variables]
         with tf.GradientTape() as tape:
             states = encode(router.perceive(images, tasks), actions, STEPS)
-            logits = router.score(states, candidates, real)
-            logits = [tf.where(mask, step, 0) for mask, step in zip(real, logits, strict=True)]
+            logits = router.score(states, valid, STEPS)
+            logits = [tf.where(mask, step, 0) for mask, step in zip(valid, logits, strict=True)]
             values = [router.critic(state) for state in states]
             loss = tf.add_n([tf.reduce_sum(tf.sin(x)) for x in logits + values])
         gradients = tape.gradient(loss, weights)
-        found[folds] = [*logits, *values, *map(tf.convert_to_tensor, gradients)]
-    for a, b in zip(found[True], found[False], strict=True):
+        found[actor] = [*logits, *values, *map(tf.convert_to_tensor, gradients)]
+    for a, b in zip(found["decoder"], found["plain"], strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("folds", [True, False])
-def test_bfloat16(folds):
-    exact, half = make_router(folds), make_router(folds, "mixed_bfloat16")
+@pytest.mark.parametrize("actor", ["decoder", "plain", "pointer"])
+def test_bfloat16(actor):
+    exact, half = make_router(actor), make_router(actor, "mixed_bfloat16")
     half.set_weights(exact.get_weights())
     images, tasks = examples(BATCH)
-    candidates = tf.constant([[2, 4, 5, 0]] * BATCH)
-    found, expected = (
-        r(images, tasks, candidates[:, :2], candidates, candidates > 0) for r in (half, exact)
-    )
-    for a, b in zip(found, expected, strict=True):
+    actions, valid = tf.constant([[2, 4]] * BATCH), tf.constant([only(2, 4, 5)] * BATCH)
+    for a, b in zip(half(images, tasks, actions, valid), exact(images, tasks, actions, valid), strict=True):
         assert a.dtype == tf.float32
         np.testing.assert_allclose(a, b, atol=0.15)
+
+
+def test_pointer_is_a_scaled_dot_product():
+    router = make_router("pointer")
+    states = np.random.default_rng(0).normal(size=(BATCH, 4, WIDTH)).astype(np.float32)
+    valid = np.random.default_rng(1).random((BATCH, PASS + 1)) < 0.6
+    valid[:, PASS] = True
+    actor, table = router.actor, router.action_embedding.embeddings.numpy()
+    w_e, b_e = (w.numpy() for w in actor.pool.score.trainable_variables)
+    w_q, b_q = (w.numpy() for w in actor.query.trainable_variables)
+    (w_k,) = (w.numpy() for w in actor.key.trainable_variables)
+    (found,) = router.score([tf.constant(states)], [tf.constant(valid)], [3])
+    for state, mask, logits in zip(states, valid, found.numpy(), strict=True):
+        e = np.exp([s @ w_e[:, 0] + b_e[0] for s in state])
+        query = sum(a * s for a, s in zip(e / e.sum(), state, strict=True)) @ w_q + b_q
+        expected = [query @ (entry @ w_k) / WIDTH**0.5 for entry in table]
+        np.testing.assert_allclose(logits[mask], np.array(expected)[mask], rtol=1e-4, atol=1e-5)
+        assert (logits[~mask] == -1e8).all()
 
 
 def test_critic_is_attention_over_the_state(router):
@@ -195,11 +236,9 @@ def test_pack():
     valid = rng.random((50, MODULES + 1)) < 0.4
     valid[:, 3] = True
     width = valid.sum(axis=1).max()
-    candidates, real = pack(tf.constant(valid), int(width))
-    for row, ids, kept in zip(valid, candidates.numpy(), real.numpy(), strict=True):
-        expected = np.flatnonzero(row)
-        assert ids[: len(expected)].tolist() == expected.tolist()
-        assert kept.tolist() == [True] * len(expected) + [False] * (width - len(expected))
+    for row, places in zip(valid, pack(tf.constant(valid), int(width)).numpy(), strict=True):
+        assert places.shape == (width, MODULES + 1)
+        assert np.argwhere(places).tolist() == [[i, a] for i, a in enumerate(np.flatnonzero(row))]
 
 
 def test_entropy():
@@ -208,13 +247,14 @@ def test_entropy():
     np.testing.assert_allclose(entropy(tf.nn.log_softmax(logits)), [1.5 * np.log(2), 0.0], rtol=1e-6)
 
 
-@pytest.fixture(scope="module", params=pools.POOLS)
+@pytest.fixture(scope="module", params=[("paper", "decoder"), ("pyramid", "decoder"), ("paper", "pointer")])
 def case(request):
     """A router, a process and examples."""
     keras.utils.set_random_seed(0)
-    pool = pools.POOLS[request.param](IMAGE, 2, 2)
-    router = Router(IMAGE, TASKS, len(pool), 4, WIDTH)
-    return router, DecisionProcess(pool, 4), *examples(64)
+    name, actor = request.param
+    process = DecisionProcess(pools.POOLS[name](IMAGE, 2, 2), 4)
+    router = Router(IMAGE, TASKS, len(process.pool), process.max_candidates, WIDTH, actor)
+    return router, process, *examples(64)
 
 
 SEED = tf.constant([3, 4])
@@ -229,9 +269,7 @@ def test_what_route_returns(case, seed):
     for t in range(1, process.depth + 1):
         valid = process.valid(networks, t).numpy()
         (state,) = router.encode(percept, episodes.actions[:, : t - 1], [t])
-        # All actions as candidates, with the invalid ones as padding.
-        ids = tf.tile(tf.range(len(process.pool) + 1)[None], [64, 1])
-        (logits,) = router.score([state], [ids], [tf.constant(valid)])
+        (logits,) = router.score([state], [tf.constant(valid)], [t])
         policy = tf.nn.log_softmax(logits).numpy()
         actions = episodes.actions[:, t - 1].numpy()
         rows = np.arange(64)
@@ -287,7 +325,7 @@ def choice_pool():
 def test_jit_changes_no_action():
     keras.utils.set_random_seed(0)
     process = DecisionProcess(choice_pool(), 3)
-    router = Router((2, 2, 1), TASKS, 7, 3, 8)
+    router = Router((2, 2, 1), TASKS, 7, process.max_candidates, 8)
     images, tasks = examples(256, (2, 2, 1))
     compiled = tf.function(lambda seed: route(router, process, images, tasks, seed), jit_compile=True)
     plain, fused = route(router, process, images, tasks, SEED), compiled(SEED)
@@ -300,16 +338,14 @@ def test_sampling_follows_the_policy():
     keras.utils.set_random_seed(2)
     count = 20_000
     process = DecisionProcess(choice_pool(), 2)
-    router = Router((2, 2, 1), TASKS, 7, 2, 8)
+    router = Router((2, 2, 1), TASKS, 7, process.max_candidates, 8)
     images, tasks = tf.ones((count, 2, 2, 1)), tf.zeros(count, tf.int32)
     first, second = route(router, process, images, tasks, SEED).actions.numpy().T
 
     def policy(actions, candidates):
-        candidates = tf.constant([candidates])
-        logits, _ = router(
-            images[:1], tasks[:1], tf.constant([actions], tf.int32), candidates, candidates > -1
-        )
-        return tf.nn.softmax(logits)[0].numpy()
+        valid = tf.constant([np.isin(np.arange(8), candidates)])
+        logits, _ = router(images[:1], tasks[:1], tf.constant([actions], tf.int32), valid)
+        return tf.nn.softmax(logits)[0].numpy()[candidates]
 
     start = policy(np.zeros(0), [0, 1, 2, 3])
     expected = count * np.array([p * policy([m], [4, 5, 6]) for m, p in enumerate(start)])

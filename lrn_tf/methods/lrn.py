@@ -13,6 +13,7 @@ from lrn_tf.modules.pool import Pool
 from lrn_tf.modules.pools import make_pool
 from lrn_tf.policy import ppo, reward
 from lrn_tf.policy.episodes import Episodes, revisit, route
+from lrn_tf.policy.moments import RunningMoments
 from lrn_tf.policy.router import Router, decided_scale
 from lrn_tf.settings import Settings
 
@@ -25,7 +26,7 @@ class LRN:
     Attributes:
         kinds: the modules of each kind of the pool.
         weights: of all modules and the router.
-        metrics: names of the scalars that `train_step` returns: `SCALARS` and the entropy of each step.
+        metrics: names of the scalars of `train_step`: `SCALARS`, and `OF_EACH_STEP` of each step.
     """
 
     # Weights, gradients and Adam's two moments, four bytes each.
@@ -41,7 +42,6 @@ class LRN:
         "losses/old_approx_kl",
         "losses/approx_kl",
         "losses/clipfrac",
-        "losses/explained_variance",
         "losses/gradient_norm",
         "reward/bonus",
         "reward/return",
@@ -52,19 +52,25 @@ class LRN:
         "route/entropy_of_batch_mean",
     )
 
+    OF_EACH_STEP = ("explained_variance", "route_entropy")
+
     def __init__(self, pool: Pool, num_tasks: int, settings: Settings):
         self.settings = settings
         self.pool = pool
         self.kinds = pool.by_kind
-        self.metrics = (*self.SCALARS, *(f"route_entropy/step_{t + 1}" for t in range(settings.depth)))
+        self.metrics = (
+            *self.SCALARS,
+            *(f"{group}/step_{t + 1}" for group in self.OF_EACH_STEP for t in range(settings.depth)),
+        )
         self.process = DecisionProcess(pool, settings.depth)
         self.modules = Modules(pool, settings.depth)
         self.router = Router(
             pool.image,
             num_tasks,
             len(pool),
-            settings.depth,
+            self.process.max_candidates,
             settings.d_model,
+            settings.actor,
             settings.actor_scale or decided_scale(len(pool), settings.depth),
             settings.image_scale,
         )
@@ -73,6 +79,7 @@ class LRN:
         self.module_adam = GroupedAdam(module_weights)
         self.router_adam = GroupedAdam([self.router_weights])
         self.weights = tf.nest.flatten([module_weights, self.router_weights])
+        self.moments = RunningMoments(settings.depth)
         self.coefficients = ppo.Coefficients(entropy=settings.entropy)
         # The router's shapes are static, so XLA can fuse it; the groups of the modules are not. On CPUs
         # XLA makes bfloat16 slower than float32, TensorFlow's own kernels make it faster.
@@ -89,7 +96,8 @@ class LRN:
     def count_parameters(problem: Problem, settings: Settings) -> dict[str, int]:
         """Trainable parameters of each kind's modules, and of the router."""
         pool = make_pool(problem, settings)
-        router = Router(pool.image, problem.num_tasks, len(pool), settings.depth, settings.d_model)
+        most = DecisionProcess(pool, settings.depth).max_candidates
+        router = Router(pool.image, problem.num_tasks, len(pool), most, settings.d_model, settings.actor)
         return {**pool.count_parameters(), "router": count_weights(router)}
 
     @property
@@ -100,6 +108,7 @@ class LRN:
             "router": self.router_weights,
             "module_adam": self.module_adam.variables,
             "router_adam": self.router_adam.variables,
+            "moments": self.moments.variables,
         }
 
     def predict(self, images, tasks) -> Prediction:
@@ -151,13 +160,16 @@ class LRN:
         self.module_adam.apply(gradients, used, learning_rate)
 
         rewards, bonus, advantage, returns = self.judge(episodes, ce, chosen)
-        statistics = self.train_router(images, tasks, episodes, advantage, returns, seed, learning_rate)
+        targets = self.moments.standardise(returns)
+        explained = tf.unstack(ppo.explained_variance(episodes.values, targets, episodes.open))
+        self.moments.update(returns, episodes.open)
+        statistics = self.train_router(images, tasks, episodes, advantage, targets, seed, learning_rate)
 
         return {
             "train/loss": tf.reduce_mean(ce),
             "train/accuracy": tf.reduce_mean(correct),
             **statistics,
-            "losses/explained_variance": ppo.explained_variance(episodes.values, returns, episodes.open),
+            **_of_each_step("explained_variance", explained),
             "reward/bonus": tf.reduce_mean(tf.reduce_sum(bonus, axis=1)),
             "reward/return": tf.reduce_mean(tf.reduce_sum(rewards, axis=1)),
             "reward/share_of_bonus": reward.share_of_bonus(rewards, bonus),
@@ -196,12 +208,16 @@ class LRN:
         """
         bonus = reward.module_bonus(chosen, self.settings.bonus)
         rewards = reward.rewards(ce, episodes.actions, episodes.open, bonus, self.settings.reward)
-        values = ppo.known_values(rewards, episodes.values, episodes.open, self.coefficients.gamma)
+        values = self.moments.in_nats(episodes.values)
+        values = ppo.known_values(rewards, values, episodes.open, self.coefficients.gamma)
         advantage = ppo.advantages(rewards, values, self.coefficients.gamma, self.coefficients.gae_lambda)
         return rewards, tf.gather(bonus, episodes.actions), advantage, advantage + values
 
-    def train_router(self, images, tasks, episodes, advantage, returns, seed, learning_rate):
-        """PPO's passes over minibatches of episodes; the mean of their statistics."""
+    def train_router(self, images, tasks, episodes, advantage, targets, seed, learning_rate):
+        """PPO's passes over minibatches of episodes; the mean of their statistics.
+
+        The critic's targets are standardised returns.
+        """
         batch, size = images.shape[0], self.settings.minibatch_size
         totals = []
         # The seed itself made the episodes; its complement is as unique and independent of it.
@@ -212,7 +228,7 @@ class LRN:
                 rows = order[start : start + size]
                 minibatch = tf.nest.map_structure(
                     lambda x: tf.gather(x, rows),  # noqa: B023 - used at once
-                    (images, tasks, episodes, advantage, returns),
+                    (images, tasks, episodes, advantage, targets),
                 )
                 gradients, statistics = self._ppo_gradients(*minibatch)
                 with tf.device("CPU:0"):
@@ -227,13 +243,13 @@ class LRN:
         gradients, norm = tf.clip_by_global_norm(gradients, self.coefficients.gradient_norm)
         return gradients, {**statistics, "gradient_norm": norm}
 
-    def _part_of_gradients(self, images, tasks, episodes: Episodes, advantage, returns):
+    def _part_of_gradients(self, images, tasks, episodes: Episodes, advantage, targets):
         """What this replica's part of a minibatch adds to its gradients and PPO's statistics."""
         mine = replicas.mine((episodes, images, tasks))
         with tf.GradientTape() as tape:
             new = revisit(self.router, *mine)
             loss, statistics = ppo.losses(
-                new, episodes.log_probs, advantage, returns, episodes.open, episodes.free, self.coefficients
+                new, episodes.log_probs, advantage, targets, episodes.open, episodes.free, self.coefficients
             )
         # Embeddings have a gradient for each look-up; until they are added up their norm is another one.
         gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, self.router_weights)]
@@ -242,15 +258,13 @@ class LRN:
     def _route_statistics(self, episodes, chosen):
         free = tf.cast(episodes.free, tf.float32)
         added = tf.cast(episodes.actions < self.pool.pass_id, tf.float32)
+        entropy = [ppo.mean(episodes.entropy[:, t], free[:, t]) for t in range(self.settings.depth)]
         return {
             "route/length": tf.reduce_mean(tf.reduce_sum(added, axis=1)),
             "route/unused_in_batch": tf.reduce_sum(tf.cast(chosen == 0, tf.float32)),
             "route/entropy_per_example": ppo.mean(episodes.entropy, free),
             "route/entropy_of_batch_mean": tf.reduce_mean(self._entropy_of_batch(episodes)),
-            **{
-                f"route_entropy/step_{t + 1}": ppo.mean(episodes.entropy[:, t], free[:, t])
-                for t in range(self.settings.depth)
-            },
+            **_of_each_step("route_entropy", entropy),
         }
 
     def _entropy_of_batch(self, episodes):
@@ -261,3 +275,7 @@ class LRN:
         """
         share = tf.reduce_mean(tf.one_hot(episodes.actions, len(self.pool) + 1), axis=0)  # (T, N + 1)
         return -tf.reduce_sum(tf.math.xlogy(share, share), axis=1)
+
+
+def _of_each_step(group, values):
+    return {f"{group}/step_{t + 1}": value for t, value in enumerate(values)}

@@ -10,35 +10,15 @@ from lrn_tf.policy.router import Router
 
 
 class Episodes(NamedTuple):
-    """What happened in a batch of episodes; all tensors start with the axis of examples."""
+    """What happened in a batch of episodes; all tensors start with the axes of examples and steps."""
 
     actions: tf.Tensor  # (B, T) int32
-    candidates: list[tf.Tensor]  # T of (B, C_t) int32, the valid actions of each step, padded
-    real: list[tf.Tensor]  # T of (B, C_t) bool, which candidates are no padding
+    valid: tf.Tensor  # (B, T, N + 1) bool, which actions were valid
     log_probs: tf.Tensor  # (B, T), of the actions; 0 where there was no choice
-    values: tf.Tensor  # (B, T), the critic's
-    entropy: tf.Tensor  # (B, T), of the policy over the candidates, in nats
+    values: tf.Tensor  # (B, T), the critic's, standardised: see `RunningMoments`
+    entropy: tf.Tensor  # (B, T), of the policy, in nats
     open: tf.Tensor  # (B, T) bool, the network was not finished before the step
     free: tf.Tensor  # (B, T) bool, there was more than one valid action
-
-
-def pack(valid: tf.Tensor, width: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Valid actions side by side, so that the decoder gets no row for an invalid one.
-
-    Args:
-        valid: bool `[B, N + 1]`.
-        width: the most that any row has.
-
-    Returns:
-        candidates: int32 `[B, width]` in ascending order, then padding.
-        real: bool `[B, width]`.
-    """
-    count = valid.shape[1]
-    # The highest keys are the lowest actions; 0 is none.
-    keys = tf.where(valid, tf.range(count, 0, -1), 0)
-    keys = tf.math.top_k(keys, width).values
-    real = keys > 0
-    return tf.where(real, count - keys, 0), real
 
 
 def route(router: Router, process: DecisionProcess, images, tasks, seed=None) -> Episodes:
@@ -55,77 +35,65 @@ def route(router: Router, process: DecisionProcess, images, tasks, seed=None) ->
     batch = tf.shape(tasks)[0] if tasks.shape[0] is None else tasks.shape[0]
     networks = process.start(batch)
     percept = router.perceive(images, tasks)
-    if seed is not None:
-        # Gumbel noise, from random bits: XLA makes the same bits as TensorFlow, but other floats.
-        shape = (process.depth, replicas.count() * batch, max(process.max_candidates))
-        bits = tf.random.stateless_uniform(shape, seed, None, None, tf.uint32, alg="philox")
-        mantissa = tf.bitwise.right_shift(bits, tf.constant(9, tf.uint32))
-        uniform = (tf.cast(mantissa, tf.float32) + 0.5) * 2.0**-23  # within (0, 1), never at its ends
-        noise = replicas.mine(-tf.math.log(-tf.math.log(uniform)), axis=1)  # (T, B, C)
+    noise = None if seed is None else gumbel_noise((process.depth, batch, len(process.pool) + 1), seed)
+    actions = tf.zeros((batch, 0), tf.int32)
     steps = []
     for t in range(1, process.depth + 1):
-        candidates, real = pack(process.valid(networks, t), process.max_candidates[t - 1])
-        past = (
-            tf.stack([step["action"] for step in steps], axis=1)
-            if steps
-            else tf.zeros((batch, 0), tf.int32)
-        )
-        (state,) = router.encode(percept, past, [t])
-        (logits,) = router.score([state], [candidates], [real])
-        log_probs = tf.nn.log_softmax(logits)  # (B, C)
-        scores = log_probs
-        if seed is not None:
-            scores = tf.where(real, log_probs + noise[t - 1, :, : log_probs.shape[1]], log_probs)
-        choice = tf.argmax(scores, axis=1, output_type=tf.int32)
-        action = tf.gather(candidates, choice, batch_dims=1)
+        valid = process.valid(networks, t)  # (B, N + 1)
+        (state,) = router.encode(percept, actions, [t])
+        (logits,) = router.score([state], [valid], [t])
+        log_policy = tf.nn.log_softmax(logits)
+        scores = log_policy if noise is None else tf.where(valid, log_policy + noise[t - 1], log_policy)
+        action = tf.argmax(scores, axis=1, output_type=tf.int32)
         steps.append(
-            dict(
-                action=action,
-                candidates=candidates,
-                real=real,
-                log_prob=tf.gather(log_probs, choice, batch_dims=1),
-                value=router.critic(state),
-                entropy=entropy(log_probs),
-                open=~networks.finished,
-                free=tf.reduce_sum(tf.cast(real, tf.int32), axis=1) > 1,
+            (
+                action,
+                valid,
+                of_action(log_policy, action),
+                router.critic(state),
+                entropy(log_policy),
+                ~networks.finished,
+                tf.reduce_sum(tf.cast(valid, tf.int32), axis=1) > 1,
             )
         )
+        actions = tf.concat([actions, action[:, None]], axis=1)
         networks = process.advance(networks, action)
+    return Episodes(*(tf.stack(over_time, axis=1) for over_time in zip(*steps, strict=True)))
 
-    def over_time(name):
-        return tf.stack([step[name] for step in steps], axis=1)
 
-    return Episodes(
-        actions=over_time("action"),
-        candidates=[step["candidates"] for step in steps],
-        real=[step["real"] for step in steps],
-        log_probs=over_time("log_prob"),
-        values=over_time("value"),
-        entropy=over_time("entropy"),
-        open=over_time("open"),
-        free=over_time("free"),
-    )
+def gumbel_noise(shape, seed):
+    """What makes the argmax of log-probabilities a sample; `shape` is `[T, B, ..]` of one replica.
+
+    Made from random bits: XLA makes the same bits as TensorFlow, but other floats.
+    """
+    steps, batch, *rest = shape
+    whole = (steps, replicas.count() * batch, *rest)
+    bits = tf.random.stateless_uniform(whole, seed, None, None, tf.uint32, alg="philox")
+    mantissa = tf.bitwise.right_shift(bits, tf.constant(9, tf.uint32))
+    uniform = (tf.cast(mantissa, tf.float32) + 0.5) * 2.0**-23  # within (0, 1), never at its ends
+    return replicas.mine(-tf.math.log(-tf.math.log(uniform)), axis=1)
 
 
 def revisit(router: Router, episodes: Episodes, images, tasks):
-    """Log-probabilities, values and entropies of episodes under the router as it is now.
+    """Log-probabilities, standardised values and entropies of episodes under the router as it is now.
 
     Returns:
         log_probs, values, entropy: float32 `[B, T]` each.
     """
     steps = range(1, episodes.actions.shape[1] + 1)
     states = router.encode(router.perceive(images, tasks), episodes.actions, steps)
-    logits = router.score(states, episodes.candidates, episodes.real)
-    log_policies = [tf.nn.log_softmax(step) for step in logits]  # (B, C) each
-    log_probs = [
-        tf.reduce_sum(tf.where(real & (candidates == episodes.actions[:, t, None]), log_policies[t], 0), 1)
-        for t, (candidates, real) in enumerate(zip(episodes.candidates, episodes.real, strict=True))
-    ]
+    logits = router.score(states, tf.unstack(episodes.valid, axis=1), steps)
+    log_policy = tf.nn.log_softmax(tf.stack(logits, axis=1))  # (B, T, N + 1)
     values = [router.critic(state) for state in states]
-    entropies = [entropy(log_policy) for log_policy in log_policies]
-    return tf.stack(log_probs, 1), tf.stack(values, 1), tf.stack(entropies, 1)
+    return of_action(log_policy, episodes.actions), tf.stack(values, axis=1), entropy(log_policy)
+
+
+def of_action(log_policy, actions):
+    """The log-probabilities of actions `[..]` in `[.., N + 1]`; no gather, whose gradient scatters."""
+    mine = actions[..., None] == tf.range(log_policy.shape[-1])
+    return tf.reduce_sum(tf.where(mine, log_policy, 0.0), axis=-1)
 
 
 def entropy(log_probs):
-    """Entropy in nats of `[.., C]` log-probabilities; padding adds nothing."""
+    """Entropy in nats of `[.., N + 1]` log-probabilities; invalid actions add nothing."""
     return -tf.reduce_sum(tf.exp(log_probs) * log_probs, axis=-1)

@@ -51,8 +51,8 @@ def encode(encoder: keras_nlp.layers.TransformerEncoder, tokens, lengths: Sequen
 def decode(
     decoder: keras_nlp.layers.TransformerDecoder,
     table,
-    candidates: Sequence,
-    real: Sequence,
+    rows: Sequence,
+    valid: Sequence,
     states: Sequence,
 ) -> list:
     """What the decoder returns for the candidates' embeddings at several steps, without a causal mask.
@@ -60,22 +60,22 @@ def decode(
     Args:
         decoder: built, without dropout, post-norm.
         table: `[N + 1, D]`, the embeddings of all actions.
-        candidates: int32 `[B, C]` for each step, rows of the table, padded.
-        real: bool `[B, C]` for each step, which candidates are no padding. At least one per example.
+        rows: `[B, C, N + 1]` for each step, 1 where a candidate is that action; all 0 at padding.
+        valid: bool `[B, N + 1]` for each step, which actions are candidates. At least one per example.
         states: `[B, n, D]` for each step, the encoded state.
 
     Returns:
         `[B, C, D]` for each step; arbitrary at padding.
     """
-    widths = [ids.shape[1] for ids in candidates]
-    x = _self_attention(decoder._self_attention_layer, table, candidates, real)  # (B, sum of C, D)
+    widths = [step.shape[1] for step in rows]
+    x = _self_attention(decoder._self_attention_layer, table, rows, valid)  # (B, sum of C, D)
     x = decoder._self_attention_layer_norm(x)
     x += _cross_attention(decoder._cross_attention_layer, tf.split(x, widths, axis=1), states)
     x = _feed_forward(decoder, decoder._cross_attention_layer_norm(x))
     return tf.split(x, widths, axis=1)
 
 
-def _self_attention(layer, table, candidates, real):
+def _self_attention(layer, table, rows, valid):
     """Embeddings of the candidates of all steps, plus what attention among them adds."""
     count = table.shape[0]
     query, key, value = (
@@ -83,21 +83,15 @@ def _self_attention(layer, table, candidates, real):
     )  # (N, H, d) each
     scores = tf.einsum("nhd,mhd->nhm", query, key) / math.sqrt(layer.key_dim)  # (N, H, N)
     values = tf.einsum("mhd,hde->hme", value, _kernel(layer._output_dense))  # (H, N, D)
-    mine = [_members(*step, count) for step in zip(candidates, real, strict=True)]
-    mine = tf.concat(mine, axis=1)[:, :, None]  # (B, R, 1, N)
+    mine = [tf.repeat(mask[:, None], r.shape[1], axis=1) for mask, r in zip(valid, rows, strict=True)]
+    mine = tf.concat(mine, axis=1)[:, :, None]  # (B, R, 1, N), whom each candidate may attend to
     # Looking up by a matrix product is exact, and its gradient is a product too, no scatter.
-    rows = tf.one_hot(tf.concat(candidates, axis=1), count, dtype=table.dtype)  # (B, R, N)
+    rows = tf.concat(rows, axis=1)  # (B, R, N)
     looked_up = _matmul(rows, tf.reshape(scores, [count, -1]))  # (B, R, HN)
     weights = _softmax(tf.reshape(looked_up, [*sizes(rows)[:2], *scores.shape[1:]]), mine)
     weights = tf.reshape(weights, sizes(looked_up))
     mixed = _matmul(weights, tf.reshape(values, [-1, values.shape[2]]))
     return _matmul(rows, table) + mixed + tf.cast(layer._output_dense.bias, table.dtype)
-
-
-def _members(candidates, real, count):
-    """Whom each candidate may attend to: bool `[B, C, N]`, equal for all candidates of an example."""
-    each = tf.one_hot(candidates, count, True, False, dtype=tf.bool) & real[:, :, None]
-    return tf.repeat(tf.reduce_any(each, axis=1, keepdims=True), candidates.shape[1], axis=1)
 
 
 def _cross_attention(layer, rows, states):

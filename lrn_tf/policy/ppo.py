@@ -59,7 +59,8 @@ def losses(new, old, advantage, returns, open, free, coefficients: Coefficients)
         new: log-probabilities, values and entropies `[B, T]` under the router that learns; on several
             replicas, of this one's part of the minibatch.
         old: log-probabilities `[B, T]` under the router that chose.
-        advantage, returns: float32 `[B, T]`.
+        advantage: float32 `[B, T]`.
+        returns: float32 `[B, T]`, on the scale of the values.
         open: bool `[B, T]`, steps before the network was finished: they train the critic.
         free: bool `[B, T]`, steps with a choice: they train the actor.
         coefficients: PPO's constants.
@@ -95,9 +96,16 @@ def losses(new, old, advantage, returns, open, free, coefficients: Coefficients)
 
 
 def explained_variance(values, returns, open) -> tf.Tensor:
-    """How much of the returns' variance the critic explains: 1 is all, 0 what a constant does."""
+    """How much of the returns' variance the critic explains at each step: 1 is all, 0 what a constant does.
+
+    Within a step: over all steps it would count as explained that returns shrink towards the end.
+    Args: `[B, T]`. Result: `[T]`, 0 where no network is open.
+    """
     open = tf.cast(open, tf.float32)
-    variance = mean((returns - mean(returns, open)) ** 2, open)
-    error = returns - values
-    unexplained = mean((error - mean(error, open)) ** 2, open)
-    return tf.where(variance > 0, 1 - tf.math.divide_no_nan(unexplained, variance), 0.0)
+    weight = tf.math.divide_no_nan(open, tf.reduce_sum(open, axis=0))  # (B, T), adds up to 1 at each step
+
+    def variance(x):
+        return tf.reduce_sum((x - tf.reduce_sum(x * weight, axis=0)) ** 2 * weight, axis=0)
+
+    unexplained, all_of_it = variance(returns - values), variance(returns)
+    return tf.where(all_of_it > 0, 1 - tf.math.divide_no_nan(unexplained, all_of_it), 0.0)

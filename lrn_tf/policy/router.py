@@ -1,20 +1,15 @@
 """The transformer router (Sec. 4.1, 4.2, Fig. 1): an actor over candidate modules, and a critic."""
 
 import math
+from collections.abc import Sequence
 
 import keras
 import keras_nlp
 import tensorflow as tf
 
 from lrn_tf.policy import folded_transformer
-
-HEADS = 4
-INVALID = -1e8  # the logit of a candidate that is only padding
-
-
-def scaled_glorot(factor: float) -> keras.initializers.Initializer:
-    """Keras' default initializer, times a factor."""
-    return keras.initializers.VarianceScaling(max(factor, 1e-6) ** 2, "fan_avg", "uniform")
+from lrn_tf.policy.actors import HEADS, DecoderActor, PointerActor, scaled_glorot
+from lrn_tf.policy.attention import AttentionPool
 
 
 def decided_scale(num_modules: int, depth: int) -> float:
@@ -53,38 +48,40 @@ class ImageEncoder(keras.layers.Layer):
 
 
 class Critic(keras.layers.Layer):
-    """The value of a state, by attention over its encoded entries (eq. 3-5)."""
+    """The value of a state, by attention over its encoded entries (eq. 3-5).
+
+    What it learns does not reach the entries, which are the actor's, and it starts with the mean return, 0
+    (both ours, docs/learning.md).
+    """
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
-        self.score = keras.layers.Dense(1, name="score")  # W_e
-        self.value = keras.layers.Dense(1, name="value")  # W_c
+        self.pool = AttentionPool(name="pool")
+        self.value = keras.layers.Dense(1, kernel_initializer="zeros", name="value")  # W_c
 
     def build(self, states_shape):
-        self.score.build(states_shape)
+        self.pool.build(states_shape)
         self.value.build((None, states_shape[-1]))
         self.built = True
 
     def call(self, states):
-        """Args: states: `[B, n, D]`. Returns: float32 `[B]`."""
-        weights = tf.nn.softmax(tf.cast(self.score(states), tf.float32), axis=1)  # (B, n, 1)
-        pooled = tf.reduce_sum(tf.cast(weights, states.dtype) * states, axis=1)  # (B, D)
-        return tf.cast(self.value(pooled)[:, 0], tf.float32)
+        """Args: states: `[B, n, D]`. Returns: float32 `[B]`, standardised: see `RunningMoments`."""
+        return tf.cast(self.value(self.pool(tf.stop_gradient(states)))[:, 0], tf.float32)
 
 
 class Router(keras.layers.Layer):
-    """Scores the candidate modules of a step, given the image, the task and the modules so far.
+    """Scores the modules that may come next, given the image, the task and the modules so far.
 
     The state is [v, z, l_1, .., l_{t-1}]. PASS has an embedding of its own and stays in the state, so
-    at step t all states have t + 1 entries and need no padding. Candidates are a set: they carry no
-    positions and attend to each other without a causal mask.
+    at step t all states have t + 1 entries and need no padding.
 
     Args:
         image: shape of an image, (H, W, c).
         num_tasks: K.
         num_modules: N; action N is PASS.
-        depth: T.
+        most: `T` integers, the most actions that can be valid at each step.
         d_model: D, the width of all embeddings; the feed-forward layers have twice as many units.
+        actor: `decoder` (the paper's) or `pointer` (ours).
         actor_scale: factor on the initial weights of the actor's last layer.
         image_scale: factor on the initial weights of v.
     """
@@ -94,37 +91,28 @@ class Router(keras.layers.Layer):
         image,
         num_tasks: int,
         num_modules: int,
-        depth: int,
+        most: Sequence[int],
         d_model: int,
+        actor: str = "decoder",
         actor_scale: float = 1.0,
         image_scale: float = 1.0,
         **kwargs,
     ):
         super().__init__(**kwargs)
-        unit = keras.initializers.RandomNormal(stddev=1.0)
         self.image_encoder = ImageEncoder(d_model, image_scale, name="image_encoder")
-        self.task_embedding = keras.layers.Embedding(num_tasks, d_model, unit, name="task_embedding")
-        self.action_embedding = keras.layers.Embedding(
-            num_modules + 1, d_model, unit, name="action_embedding"
-        )
-        self.position_embedding = keras.layers.Embedding(
-            depth + 1, d_model, keras.initializers.RandomNormal(stddev=0.02), name="position_embedding"
-        )
+        self.task_embedding = _embedding(num_tasks, d_model, 1.0, "task_embedding")
+        self.action_embedding = _embedding(num_modules + 1, d_model, 1.0, "action_embedding")
+        self.position_embedding = _embedding(len(most) + 1, d_model, 0.02, "position_embedding")
         self.encoder = keras_nlp.layers.TransformerEncoder(2 * d_model, HEADS, name="encoder")
-        self.decoder = keras_nlp.layers.TransformerDecoder(2 * d_model, HEADS, name="decoder")
-        self.logit = keras.layers.Dense(1, kernel_initializer=scaled_glorot(actor_scale), name="logit")
+        if actor == "decoder":
+            self.actor = DecoderActor(num_modules + 1, d_model, most, actor_scale, name="actor")
+        else:
+            self.actor = PointerActor(d_model, actor_scale, name="actor")
         self.critic = Critic(name="critic")
-        # Each row of the folded decoder weighs all N + 1 actions per head, so with many modules of
-        # little width the plain decoder is the cheaper one.
-        self.folds = HEADS * (num_modules + 1) <= 4 * d_model
 
         sequence = (None, None, d_model)
         self.image_encoder.build((None, *image))
-        for embedding in (self.task_embedding, self.action_embedding, self.position_embedding):
-            embedding.build((None,))
         self.encoder.build(sequence)
-        self.decoder.build(sequence, sequence)
-        self.logit.build(sequence)
         self.critic.build(sequence)
         self.built = True
 
@@ -158,33 +146,29 @@ class Router(keras.layers.Layer):
         tokens += self.position_embedding(tf.range(longest))
         return folded_transformer.encode(self.encoder, tokens, [t + 1 for t in steps])
 
-    def score(self, states, candidates, real):
+    def score(self, states, valid, steps):
         """The actor's logits (eq. 1 is their softmax) at some steps.
 
         Args:
-            states: `[B, n, D]` for each step, from `encode`.
-            candidates: int32 `[B, C]` for each step, the valid actions, padded.
-            real: bool `[B, C]` for each step, which of them are no padding.
+            states: `[B, t + 1, D]` for each step, from `encode`.
+            valid: bool `[B, N + 1]` for each step, the valid actions. At least one in every row.
+            steps: integers t >= 1.
 
         Returns:
-            float32 `[B, C]` for each step, very negative at padding.
+            float32 `[B, N + 1]` for each step, very negative where invalid.
         """
-        if self.folds:
-            table = tf.cast(self.action_embedding.embeddings, self.compute_dtype)
-            decoded = folded_transformer.decode(self.decoder, table, candidates, real, states)
-        else:
-            decoded = [
-                self.decoder(
-                    self.action_embedding(ids), state, decoder_padding_mask=mask, use_causal_mask=False
-                )
-                for state, ids, mask in zip(states, candidates, real, strict=True)
-            ]  # (B, C, D) each
-        return [
-            tf.where(mask, tf.cast(self.logit(x)[:, :, 0], tf.float32), INVALID)
-            for x, mask in zip(decoded, real, strict=True)
-        ]
+        table = tf.cast(self.action_embedding.embeddings, self.compute_dtype)
+        return self.actor(table, states, valid, steps=steps)
 
-    def call(self, images, tasks, actions, candidates, real):
-        """One decision from scratch: logits `[B, C]` and values `[B]`; shapes as above."""
-        states = self.encode(self.perceive(images, tasks), actions, [actions.shape[1] + 1])
-        return self.score(states, [candidates], [real])[0], self.critic(states[0])
+    def call(self, images, tasks, actions, valid):
+        """One decision from scratch: logits `[B, N + 1]` and standardised values `[B]`; shapes as above."""
+        steps = [actions.shape[1] + 1]
+        states = self.encode(self.perceive(images, tasks), actions, steps)
+        return self.score(states, [valid], steps)[0], self.critic(states[0])
+
+
+def _embedding(count, width, stddev, name):
+    """A built table of embeddings. An initializer that two tables share would fill both with one stream."""
+    layer = keras.layers.Embedding(count, width, keras.initializers.RandomNormal(stddev=stddev), name=name)
+    layer.build((None,))
+    return layer

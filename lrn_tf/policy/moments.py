@@ -1,0 +1,53 @@
+"""The scale that the critic works in: returns are standardised by their running moments (ours)."""
+
+import tensorflow as tf
+
+# A batch's weight in the moments, once there have been enough of them for a plain mean to weigh less.
+RATE = 0.02
+EPSILON = 1e-3
+
+
+class RunningMoments:
+    """Mean and variance of the returns of each step, over the latest batches.
+
+    Returns lie around -5, shrink with t and spread by several nats. A critic that had to find that out by
+    itself would need hundreds of steps, and meanwhile its errors would drown the actor's gradient, as the norm
+    of both together is clipped.
+
+    Args:
+        depth: T.
+    """
+
+    def __init__(self, depth: int):
+        self.mean = tf.Variable(tf.zeros(depth), trainable=False)
+        self.variance = tf.Variable(tf.ones(depth), trainable=False)
+        self.batches = tf.Variable(tf.zeros(depth), trainable=False)  # float: int32 would lie on the host
+
+    @property
+    def variables(self) -> dict[str, tf.Variable]:
+        """All state, for a checkpoint."""
+        return {"mean": self.mean, "variance": self.variance, "batches": self.batches}
+
+    @property
+    def _spread(self):
+        return tf.sqrt(self.variance) + EPSILON
+
+    def standardise(self, returns) -> tf.Tensor:
+        """From nats to the critic's scale. Args and result: `[B, T]`."""
+        return (returns - self.mean) / self._spread
+
+    def in_nats(self, values) -> tf.Tensor:
+        """The inverse of `standardise`. Args and result: `[B, T]`."""
+        return self.mean + self._spread * values
+
+    def update(self, returns, open) -> None:
+        """Takes in a batch of returns `[B, T]`; steps of finished networks, bool `[B, T]`, do not count."""
+        weight = tf.cast(open, tf.float32)
+        count = tf.reduce_sum(weight, axis=0)  # (T,)
+        mean = tf.math.divide_no_nan(tf.reduce_sum(returns * weight, axis=0), count)
+        variance = tf.math.divide_no_nan(tf.reduce_sum((returns - mean) ** 2 * weight, axis=0), count)
+        there = tf.cast(count > 0, tf.float32)
+        rate = there * tf.maximum(RATE, 1 / (self.batches + 1))
+        self.mean.assign_add(rate * (mean - self.mean))
+        self.variance.assign_add(rate * (variance - self.variance))
+        self.batches.assign_add(there)

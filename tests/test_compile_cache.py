@@ -1,0 +1,112 @@
+"""Compiled programs are kept from one process to the next, and nothing kept can do harm."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from lrn_tf import compile_cache
+
+# Compiles a program, or takes it from the cache, and says how many files it had to write.
+PROGRAM = """
+import pathlib, re, os
+from lrn_tf import compile_cache
+compile_cache.use()
+flags = os.environ.get("TF_XLA_FLAGS", "")
+mine = re.search("directory=(\\\\S+)", flags)
+before = set(pathlib.Path(mine[1]).glob("*.pb")) if mine else set()
+import tensorflow as tf
+answer = tf.function(lambda x: tf.reduce_sum(tf.sin(x @ x)), jit_compile=True)(tf.ones((4, 4)))
+after = set(pathlib.Path(mine[1]).glob("*.pb")) if mine else set()
+print(round(float(answer), 3), len(before), len(after - before), bool(mine))
+"""
+
+
+def run(cache, **environment):
+    """What the program says: how many programs it took over, how many it compiled, had it a cache?"""
+    environment = {**os.environ, "TF_XLA_FLAGS": "", "XDG_CACHE_HOME": str(cache), **environment}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True
+    )
+    answer, taken, compiled, has_cache = done.stdout.split()
+    assert float(answer) == pytest.approx(-12.109, abs=2e-3)
+    return int(taken), int(compiled), has_cache == "True"
+
+
+def kept(cache):
+    return sorted(cache.glob("lrn_tf/*/kept/*"))
+
+
+def tidy(cache, monkeypatch):
+    """What every start does before it compiles, in this process."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    monkeypatch.setenv("TF_XLA_FLAGS", "")
+    monkeypatch.setattr(compile_cache, "_lock", None)
+    compile_cache.use()
+    held = compile_cache._lock
+    return lambda: os.close(held)
+
+
+def test_the_second_process_compiles_nothing_and_damage_is_compiled_anew(tmp_path):
+    assert run(tmp_path) == (0, 1, True)
+    assert run(tmp_path) == (1, 0, True)
+    (program,) = kept(tmp_path)
+    whole = program.read_bytes()
+    program.write_bytes(whole[:-100] + bytes(100))
+    assert run(tmp_path) == (0, 1, True)
+
+
+def folder_of(cache, monkeypatch):
+    """A start; the folder that it was given, and what ends it."""
+    before = set(cache.glob("lrn_tf/*/live-*"))
+    end = tidy(cache, monkeypatch)
+    (folder,) = set(cache.glob("lrn_tf/*/live-*")) - before
+    return folder, end
+
+
+def test_a_process_that_lives_keeps_its_folder_and_gives_what_it_has(tmp_path, monkeypatch):
+    first, end_first = folder_of(tmp_path, monkeypatch)
+    (first / "some.pb").write_bytes(b"compiled")
+    (first / "half.pb.tmp").write_bytes(b"comp")
+    second, end_second = folder_of(tmp_path, monkeypatch)
+    assert first.exists() and (second / "some.pb").read_bytes() == b"compiled"
+    assert [program.name.partition("@")[0] for program in kept(tmp_path)] == ["some.pb"]
+    end_first()  # as a kill does
+    third, end_third = folder_of(tmp_path, monkeypatch)
+    assert not first.exists() and second.exists() and (third / "some.pb").exists()
+    end_second(), end_third()
+
+
+def test_the_oldest_go_when_there_is_too_much(tmp_path, monkeypatch):
+    folder, end = folder_of(tmp_path, monkeypatch)
+    for age, name in enumerate(("new", "middle", "old")):
+        (folder / f"{name}.pb").write_bytes(bytes(100) + name.encode())
+        os.utime(folder / f"{name}.pb", (0, 10**9 - age))
+    monkeypatch.setattr(compile_cache, "LIMIT", 250)
+    end()
+    for _ in range(2):  # what was kept by the first start is counted too
+        tidy(tmp_path, monkeypatch)()
+    assert sorted(p.name.partition(".")[0] for p in kept(tmp_path)) == ["middle", "new"]
+
+
+def test_a_users_own_cache_is_left_alone(tmp_path, monkeypatch):
+    own = "--tf_xla_persistent_cache_directory=mine"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("TF_XLA_FLAGS", own)
+    monkeypatch.setattr(compile_cache, "_lock", None)
+    compile_cache.use()
+    assert os.environ["TF_XLA_FLAGS"] == own and not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_used_is_no_reason_to_fail(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setenv("TF_XLA_FLAGS", "--before")
+    monkeypatch.setattr(compile_cache, "_lock", None)
+    compile_cache.use()
+    assert os.environ["TF_XLA_FLAGS"] == "--before"
+    monkeypatch.setattr(compile_cache, "FREE", 1 << 62)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    compile_cache.use()
+    assert os.environ["TF_XLA_FLAGS"] == "--before"
