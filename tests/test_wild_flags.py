@@ -23,7 +23,20 @@ NUMBERS = st.sampled_from(
 PATHS = st.sampled_from(
     [
         *("", ".", "..", "../run", "a/../../b", "/", "/proc/x", "/dev/null", "/dev/full", "file", "file/x"),
-        *("folder", "loop", "x" * 300, "y/" * 3000, "ordner mit Ü", "a\nb", "-", "--dup=1", "~/x", "%s{}"),
+        *(
+            "\udcff",
+            "folder/\udc80x",
+            "folder",
+            "loop",
+            "x" * 300,
+            "y/" * 3000,
+            "ordner mit Ü",
+            "a\nb",
+            "-",
+            "--dup=1",
+            "~/x",
+            "%s{}",
+        ),
     ]
 )
 # What is small enough to be run; the last flag of a name counts.
