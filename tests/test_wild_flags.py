@@ -158,6 +158,8 @@ def test_any_flags_at_all(forked, folder, record_property):
     codes = []
 
     @wild(100)
+    @hypothesis.example(([], ["--workdir=\udcff"], False))  # a name that is not UTF-8
+    @hypothesis.example(([], ["--export_dir=folder/\udcff"], False))
     @hypothesis.given(FLAG_SETS)
     def try_one(flag_set):
         allowed, strange, first = flag_set
