@@ -1,7 +1,8 @@
 """Compares runs: `python -m lrn_tf.compare RUN RUN ... --output=DIR`.
 
 Prints a table of the runs in the given folders. Runs that differ in nothing but their seed share a row.
-With --output, draws their curves (curves.png) and writes every epoch (curves.csv).
+With --output, draws their curves (curves.png) and writes every epoch (curves.csv). What was measured on
+validation images stands beside what was measured on test images, and is named so.
 """
 
 import pathlib
@@ -12,7 +13,7 @@ from absl import flags
 from lrn_tf import program
 from lrn_tf.errors import UserError
 from lrn_tf.results import curves
-from lrn_tf.storage import runs
+from lrn_tf.storage import files, runs
 
 OUTPUT = flags.DEFINE_string("output", "", "Folder for curves.png and curves.csv; empty writes neither")
 TITLE = flags.DEFINE_string("title", "", "Title of the picture")
@@ -23,10 +24,14 @@ def main(folders: list[str]) -> None:
     print(runs.table(groups))
     if OUTPUT.value:
         output = pathlib.Path(OUTPUT.value)
+        routed = any(run.lines[-1].routes for group in groups for run in group.runs)
+        panels = curves.FIGURE if routed else curves.FIGURE[:1]
+        # Before anything is written.
+        picture = curves.png(curves.figure(groups, TITLE.value, panels))
         try:
             output.mkdir(parents=True, exist_ok=True)
+            files.replace(output / "curves.png", picture)
             curves.write(groups, output / "curves.csv")
-            curves.draw(groups, output / "curves.png", TITLE.value)
         except OSError as error:
             raise UserError(
                 f"--output={OUTPUT.value} cannot be written ({error.strerror}); give another folder"

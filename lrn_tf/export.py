@@ -5,6 +5,7 @@ it was trained on, how well it does, and how to call it.
 """
 
 import ctypes
+import dataclasses
 import json
 import os
 import pathlib
@@ -14,9 +15,10 @@ from typing import Any
 
 from lrn_tf import program
 from lrn_tf.errors import UserError
-from lrn_tf.restore import restore
-from lrn_tf.settings import behind_results, defaults
+from lrn_tf.restore import restore, settings_of
+from lrn_tf.settings import behind_results, check_text, defaults
 from lrn_tf.storage import files
+from lrn_tf.storage.metrics import ROUTES, SPLITS
 from lrn_tf.storage.runs import Run, read
 
 # What a model says of itself, for programs; README.md says it for people.
@@ -62,6 +64,7 @@ def export(workdir: str, output: str) -> None:
 def check_output(output: str) -> None:
     """Sees that a model may be written there. Raises UserError if not."""
     folder = pathlib.Path(output).resolve()
+    check_text("output", str(folder))
     if folder.exists() and not (folder / CARD).exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{output} exists and is no exported model; give another folder to export to")
 
@@ -81,24 +84,22 @@ def _put(partial, folder):
 def describe(run: Run, step: int) -> dict[str, Any]:
     """What the card says of a run's network as it was after a step: settings, data and results."""
     # A run that was stopped within an epoch has weights that were never evaluated.
-    last = next((line for line in run.lines if line["step"] == step), run.lines[-1])
-    config = json.loads((run.folder / "config.json").read_text(encoding="utf-8"))
-    results = ("epoch", "step", "test_accuracy", "test_accuracy_per_task", "mean_length", "unused_modules")
+    last = next((line for line in run.lines if line.step == step), run.lines[-1])
+    results = ("epoch", "step", "split", "eval_accuracy", "eval_accuracy_per_task", *ROUTES)
     return {
-        "settings": run.settings,
+        "settings": dataclasses.asdict(settings_of(run)),
         "about": run.about,
         "step": step,
-        "results": {name: last[name] for name in results},
-        "evaluated_on": "held-out training images" if run.settings["validation"] else "test images",
-        "versions": config["versions"],
-        "git_revision": config["git_revision"],
+        "results": {name: last.value(name) for name in results},
+        "versions": run.config.versions,
+        "git_revision": run.config.git_revision,
     }
 
 
 def readme(card: dict[str, Any], served) -> str:
     """The model card, in Markdown."""
     problem, results, settings = card["about"]["problem"], card["results"], card["settings"]
-    accuracy = results["test_accuracy_per_task"]
+    accuracy = results["eval_accuracy_per_task"]
     preset = defaults(problem["name"], settings["method"])
     lines = [
         f"# {problem['name']}, {settings['method']}",
@@ -107,9 +108,9 @@ def readme(card: dict[str, Any], served) -> str:
         f" trained by lrn_tf for {card['step']:,} steps."
         f" {card['about']['parameters']:,} parameters.",
         "",
-        f"**Accuracy {results['test_accuracy']:.2%}** on {card['about']['test_examples']:,} examples"
-        f" ({card['evaluated_on']}), measured after {results['step']:,} steps, epoch {results['epoch']};"
-        f" trained on {card['about']['training_examples']:,}.",
+        f"**Accuracy {results['eval_accuracy']:.2%}** on {card['about']['eval_examples']:,} examples"
+        f" ({SPLITS[results['split']]}), measured after {results['step']:,} steps, epoch"
+        f" {results['epoch']}; trained on {card['about']['training_examples']:,}.",
         "",
         "| task | name | accuracy | classes |",
         "|---|---|---|---|",

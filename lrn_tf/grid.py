@@ -102,9 +102,9 @@ def is_finished(settings: Settings) -> bool:
     try:
         run = read(settings.workdir)
         steps = settings.epochs * (run.about["training_examples"] // settings.batch_size)
-    except (UserError, KeyError):
+    except UserError:
         return False
-    last, reached = min(steps, settings.max_steps or steps), run.lines[-1]["step"]
+    last, reached = min(steps, settings.max_steps or steps), run.lines[-1].step
     return reached >= last and (run.folder / "checkpoints" / f"step-{reached}.index").exists()
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from absl import app, flags
 
 from lrn_tf.errors import UserError
+from lrn_tf.settings import check_text
 
 
 def _give_up(reason):
@@ -32,6 +33,9 @@ def run(main: Callable[[list[str]], int | None], takes: str = "", stopped: str =
             rest = flags.FLAGS(argv)
         except (flags.Error, ValueError) as error:  # for --noresume=1, or a flagfile that is no text
             raise UserError(" ".join(str(error).split())) from error
+        for name, value in flags.FLAGS.flag_values_dict().items():
+            if isinstance(value, str):
+                check_text(name, value)
         if rest[1:] and not takes:
             raise UserError(f"{rest[1]!r} is no flag; flags look like --benchmark=cifar_mtl, see --help")
         if takes and not rest[1:]:

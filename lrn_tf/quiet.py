@@ -32,7 +32,6 @@ def import_tensorflow() -> None:
     """
     quiet = "TF_CPP_MIN_LOG_LEVEL" not in os.environ
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     with _stderr_closed() if quiet else contextlib.nullcontext():
         import tensorflow as tf
 

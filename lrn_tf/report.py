@@ -1,7 +1,7 @@
 """A web page about a run: `python -m lrn_tf.report --workdir=RUN --output=DIR`.
 
 Writes index.html, which stands alone: what was asked, how it went, and what the network of the newest
-checkpoint does on the test examples, task by task and module by module.
+checkpoint does on the test images, or on those held out for validation, task by task and module by module.
 """
 
 import os

@@ -197,6 +197,11 @@ class Settings:
             words += [self.agents, self.policy]
         return f"{self.benchmark}/{'_'.join(words)}_seed_{self.seed}"
 
+    @property
+    def split(self) -> str:
+        """What is evaluated on: the test images, or validation images held out of the training images."""
+        return "validation" if self.validation else "test"
+
     def rate(self, epoch: int) -> float:
         """The learning rate of an epoch, counted from 0."""
         return self.learning_rate * self.lr_decay ** (epoch // self.lr_every)
@@ -256,11 +261,13 @@ def resolve(given: dict[str, typing.Any]) -> Settings:
         given: values by name of setting, only those that the user set.
 
     Raises:
-        UserError: a value is not allowed, or two do not go together.
+        UserError: there is no such setting, a value is not allowed, or two do not go together.
     """
-    for field in dataclasses.fields(Settings):
-        if field.name in given:
-            _check(field, given[field.name])
+    fields = {field.name: field for field in dataclasses.fields(Settings)}
+    for name, value in given.items():
+        if name not in fields:
+            raise UserError(f"there is no setting {name!r}; see --help")
+        _check(fields[name], value)
     benchmark = given.get("benchmark", Settings.benchmark)
     settings = Settings(**{**preset(benchmark, given.get("method", Settings.method)), **given})
     if settings.method in LRNS and settings.batch_size % settings.minibatch_size:
@@ -278,6 +285,11 @@ def resolve(given: dict[str, typing.Any]) -> Settings:
 
 
 def _check(field, value):
+    # Flags have their types; what is read from a file may have any.
+    if type(value) is not field.type and not (field.type is float and type(value) is int):
+        raise UserError(f"--{field.name} is {type(value).__name__}, not {field.type.__name__}")
+    if field.type is str:
+        check_text(field.name, value)
     limits = field.metadata
     if limits["choices"] and value not in limits["choices"]:
         allowed = ", ".join(limits["choices"])
@@ -289,3 +301,18 @@ def _check(field, value):
     if not low <= value <= (FLOAT32_MAX if high is None else high):
         allowed = f"{low} to {high}" if high is not None else f"{low} or more"
         raise UserError(f"--{field.name}={value} is out of range; allowed is {allowed}")
+
+
+def check_text(name: str, value: str) -> None:
+    """Sees that a flag's value is UTF-8, without which TensorFlow can open no file.
+
+    Raises:
+        UserError: it is not; bytes that Python could not decode stand in it as surrogates.
+    """
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"--{name}={ascii(value)[1:-1]} is not UTF-8; give one that is, and rename the folder or file"
+            f" if it is one"
+        ) from error

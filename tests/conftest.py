@@ -7,6 +7,8 @@ import shutil
 import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# As `import lrn_tf` does, which comes after that of Keras here.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 # What XLA has compiled for one process of a session, the others need not compile again: it is most of the
 # time that a short run of an LRN takes. Parallel workers inherit the variable, and share the folder.
 if "TF_XLA_FLAGS" not in os.environ:

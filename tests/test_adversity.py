@@ -1,5 +1,6 @@
 """Bad input at the command line: one line on stderr, exit code 2, nothing half-written."""
 
+import json
 import os
 import re
 import subprocess
@@ -63,6 +64,8 @@ def folder(tmp_path):
         (["--d_model=30"], ["--d_model=30 is not a multiple"]),
         (["--image_size=2"], ["--image_size=2 is out of range", "4 to 512"]),
         (["--flagfile=missing.cfg"], ["missing.cfg"]),
+        (["--workdir=r\udcff"], [r"--workdir=r\udcff is not UTF-8"]),
+        (["--export_dir=r\udcff"], [r"--export_dir=r\udcff is not UTF-8"]),
         (["cifar_mtl"], ["'cifar_mtl' is no flag", "--benchmark=cifar_mtl"]),
         (["--dup=3", "junk", "--depth=4"], ["'junk' is no flag"]),
         (["-"], ["'-' is no flag"]),
@@ -80,12 +83,42 @@ def test_refused_at_once(folder, arguments, said):
     assert not list(folder.iterdir())
 
 
-def test_refused_before_tensorflow_is_imported(folder):
-    """A mistyped flag should not cost the seconds that TensorFlow takes."""
-    ended = command(folder, "--dupp=3", options=["-X", "importtime"])
+@pytest.mark.parametrize("argument", ["--dupp=3", "--dup=0", "--help"])
+def test_flags_are_answered_before_anything_slow_is_imported(folder, argument):
+    """Neither a mistyped flag nor --help should cost the seconds that TensorFlow takes."""
+    ended = command(folder, argument, options=["-X", "importtime"])
     imported = {line.split("|")[-1].strip() for line in ended.stderr.splitlines() if "|" in line}
     assert "lrn_tf.settings" in imported
-    assert not imported & {"tensorflow", "keras", "numpy", "sklearn", "tensorflow_datasets"}
+    slow = {"tensorflow", "keras", "numpy", "matplotlib", "sklearn", "tensorflow_datasets"}
+    assert not imported & slow
+
+
+ASKS = "import os, lrn_tf; print(os.environ.get('TF_ENABLE_ONEDNN_OPTS'))"
+
+
+@pytest.mark.parametrize(
+    "before, given, said",
+    [
+        ("", {}, "1"),
+        ("", {"TF_ENABLE_ONEDNN_OPTS": "0"}, "0"),  # the user's word counts
+        ("import sys; sys.modules['tensorflow'] = sys; ", {}, "None"),  # it has been read already
+    ],
+)
+def test_onednn_is_switched_on_before_tensorflow_starts(before, given, said):
+    environment = {name: value for name, value in os.environ.items() if "ONEDNN" not in name} | given
+    done = subprocess.run(
+        [sys.executable, "-c", before + ASKS], env=environment, capture_output=True, text=True
+    )
+    assert done.stdout == f"{said}\n"
+
+
+def test_a_run_computes_with_onednn_and_says_so(folder, monkeypatch):
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+    few = ("--method=task_head", "--examples=128", "--max_steps=1", "--pictures_every=0")
+    ended = command(folder, "--workdir=run", *few)
+    assert ended.returncode == 0, ended.stderr
+    config = json.loads((folder / "run" / "config.json").read_text())
+    assert config["environment"] == {"TF_ENABLE_ONEDNN_OPTS": "1"}
 
 
 def held(folder, **given):
@@ -115,7 +148,8 @@ def test_a_workdir_whose_config_cannot_be_read(folder):
     ended = command(folder, "--workdir=.")
     assert ended.returncode == 2
     assert re.fullmatch(
-        r"lrn_tf: config.json cannot be read; delete it .*, or give another --workdir\n", ended.stderr
+        r"lrn_tf: config.json cannot be read \(.+\); delete it .*, or give another --workdir\n",
+        ended.stderr,
     )
 
 

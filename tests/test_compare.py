@@ -8,42 +8,17 @@ import sys
 
 import numpy as np
 import pytest
+from made_runs import make_run
 
 from lrn_tf.errors import UserError
 from lrn_tf.results import curves
 from lrn_tf.storage import runs
 
-SETTINGS = {"benchmark": "cifar_mtl", "dup": 5, "depth": 4, "bonus": 3.0, "seed": 0, "epochs": 3}
-
-
-def line(epoch, accuracy, unused=3):
-    return {
-        "epoch": epoch,
-        "step": 10 * epoch,
-        "train_accuracy": accuracy + 0.1,
-        "test_accuracy": accuracy,
-        "unused_modules": unused,
-        "mean_length": 3.5,
-        "step_ms_median": 20.0,
-        "seconds": 1.0,
-    }
-
 
 @pytest.fixture
 def make(tmp_path):
     """Writes a run's folder: its name, accuracies by epoch, and settings that differ."""
-
-    def make(name, accuracies, **settings):
-        folder = tmp_path / name
-        folder.mkdir()
-        (folder / "config.json").write_text(
-            json.dumps({"settings": SETTINGS | settings, "about": {"parameters": 7}})
-        )
-        lines = [json.dumps(line(i + 1, a)) for i, a in enumerate(accuracies)]
-        (folder / "metrics.jsonl").write_text("".join(text + "\n" for text in lines))
-        return str(folder)
-
-    return make
+    return lambda name, *given, **settings: make_run(tmp_path / name, *given, **settings)
 
 
 def test_runs_that_differ_in_their_seed_are_a_group(make):
@@ -55,7 +30,7 @@ def test_runs_that_differ_in_their_seed_are_a_group(make):
     with_bonus, without = runs.group(read)
     assert [run.settings["seed"] for run in with_bonus.runs] == [0, 1]
     assert with_bonus.epochs == 2
-    np.testing.assert_array_equal(with_bonus.column("test_accuracy"), [[0.2, 0.3], [0.1, 0.2]])
+    np.testing.assert_array_equal(with_bonus.column("eval_accuracy"), [[0.2, 0.3], [0.1, 0.2]])
     assert without.label == "no_bonus" and [run.folder.name for run in without.runs] == ["b"]
 
 
@@ -68,8 +43,9 @@ def test_runs_that_differ_in_their_seed_are_a_group(make):
         ([{"depth": 6}, {"dup": 10}], ["dup_5_depth_4", "dup_5_depth_6", "dup_10_depth_4"]),
         ([{"benchmark": "min_mtl"}], ["cifar_mtl", "min_mtl"]),
         ([{"bonus": 0.3}], ["cifar_mtl", "bonus_0.3"]),
-        # A setting that older runs did not have.
-        ([{"method": "routing"}], ["cifar_mtl", "routing"]),
+        ([{"method": "routing"}], ["lrn", "routing"]),
+        ([{"validation": 0.1}], ["test", "validation_0.1"]),
+        ([{"validation": 0.1, "dup": 10}], ["dup_5_test", "dup_10_validation_0.1"]),
     ],
 )
 def test_labels_say_what_differs_and_no_more(make, others, labels):
@@ -83,14 +59,15 @@ def test_the_table(make):
     assert len({len(row) for row in rows}) == 1
     cells = [cell.strip() for cell in rows[2].strip("|").split("|")]
     last = np.array([10, 20, 40])
-    assert cells[:5] == [
+    assert cells[:6] == [
         "cifar_mtl",
         "3",
         "2",
+        "test",
         f"{last.mean():.1f} ± {last.std(ddof=1):.1f}",
         "50.0 ± 0.0",
     ]
-    assert cells[5:] == ["3.0 ± 0.0", "3.50 ± 0.00", "20"]
+    assert cells[6:] == ["3.0 ± 0.0", "3.50 ± 0.00", "20"]
     (alone,) = runs.group([runs.read(folders[0])])
     assert "±" not in runs.table([alone])
 
@@ -102,11 +79,51 @@ def test_curves_are_drawn_and_every_epoch_is_written(make, tmp_path):
     assert (tmp_path / "curves.png").read_bytes()[:4] == b"\x89PNG"
     with (tmp_path / "curves.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [(row["seed"], row["epoch"], row["test_accuracy"]) for row in rows] == [
+    assert [(row["seed"], row["epoch"], row["eval_accuracy"]) for row in rows] == [
         ("0", "1", "0.1"),
         ("0", "2", "0.2"),
         ("1", "1", "0.3"),
     ]
+
+
+def test_validation_is_not_taken_for_a_test(make, tmp_path):
+    folders = [make("a", [0.1, 0.2]), make("b", [0.3], validation=0.1)]
+    groups = runs.group([runs.read(folder) for folder in folders])
+    rows = runs.table(groups).splitlines()
+    assert [cell.strip() for cell in rows[0].split("|")[4:7]] == ["split", "accuracy, %", "best epoch, %"]
+    assert [row.split("|")[4].strip() for row in rows[2:]] == ["test", "validation"]
+    curves.write(groups, tmp_path / "curves.csv")
+    with (tmp_path / "curves.csv").open() as file:
+        assert [row["split"] for row in csv.DictReader(file)] == ["test", "test", "validation"]
+    for some, said in ((groups, "test or validation"), (groups[1:], "validation"), (groups[:1], "test")):
+        assert curves.figure(some).axes[0].get_ylabel() == f"{said} accuracy, %"
+
+
+def test_a_method_that_does_not_route_has_no_routes(make, tmp_path):
+    groups = runs.group([runs.read(make("a", [0.1], None, method="shared"))])
+    (*_, row) = runs.table(groups).splitlines()
+    assert [cell.strip() for cell in row.split("|")[-4:-2]] == ["-", "-"]
+    curves.write(groups, tmp_path / "curves.csv")
+    with (tmp_path / "curves.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert (row["eval_accuracy"], row["unused_modules"], row["mean_length"]) == ("0.1", "", "")
+
+
+@pytest.mark.parametrize("text", [r"$\foo$", "$", "$$", "5 $ or 6 $", "a_b^{c}"])
+def test_text_in_a_picture_is_no_formula(make, text):
+    group = runs.Group(text, [runs.read(make("a", [0.1]))])
+    drawn = curves.figure([group], text)
+    assert curves.png(drawn)[:4] == b"\x89PNG"
+    assert drawn.get_suptitle().replace(r"\$", "$") == text
+
+
+def test_a_setting_that_came_later_is_missing_in_earlier_runs(make, tmp_path):
+    given = dict(method="routing", benchmark="digits_mtl")
+    folders = [make("a", [0.1], **given), make("b", [0.1], **given, rho=0.5)]
+    earlier = json.loads((tmp_path / "a" / "config.json").read_text())
+    del earlier["settings"]["rho"], earlier["sha256"]
+    (tmp_path / "a" / "config.json").write_text(json.dumps(earlier))
+    assert [group.label for group in runs.group(list(map(runs.read, folders)))] == ["digits_mtl", "rho_0.5"]
 
 
 def test_a_half_written_line_does_not_count(make):
@@ -114,6 +131,18 @@ def test_a_half_written_line_does_not_count(make):
     with open(f"{folder}/metrics.jsonl", "a") as file:
         file.write('{"epoch": 3, "te')
     assert len(runs.read(folder).lines) == 2
+
+
+def write_config(folder, **settings):
+    """A config.json with other settings, without its checksum."""
+    held = json.loads((folder / "config.json").read_text())
+    del held["sha256"]
+    (folder / "config.json").write_text(json.dumps({**held, "settings": held["settings"] | settings}))
+
+
+def write_line(folder, **values):
+    held = json.loads((folder / "metrics.jsonl").read_text())
+    (folder / "metrics.jsonl").write_text(json.dumps(held | values) + "\n")
 
 
 @pytest.mark.parametrize(
@@ -126,6 +155,19 @@ def test_a_half_written_line_does_not_count(make):
         (lambda f: (f / "metrics.jsonl").write_text("3\n"), "cannot be read as a run"),
         (lambda f: (f / "config.json").write_text("{}"), "cannot be read as a run"),
         (lambda f: (f / "config.json").write_bytes(b"\xff\xfe"), "cannot be read as a run"),
+        (lambda f: (f / "config.json").write_bytes(b"[" * 10**5), "it is nested too deeply"),
+        (lambda f: write_config(f, seed="x"), "its settings are none of this version .* --seed is str"),
+        (lambda f: write_config(f, bonus=[3]), "its settings are none of this version .* --bonus is list"),
+        (lambda f: write_config(f, benchmark="\ud800"), "--benchmark=.* is not UTF-8"),
+        (lambda f: write_config(f, wings=2), "there is no setting 'wings'"),
+        (
+            lambda f: write_line(f, eval_loss=None),
+            "line 1 is damaged .*eval_loss is null, not a finite number",
+        ),
+        (lambda f: write_line(f, split="train"), "split is 'train', not test or validation"),
+        (lambda f: write_line(f, split="validation"), "epoch 1 of metrics.jsonl has other tasks or images"),
+        (lambda f: write_line(f, eval_accuracy_per_task={}), "has other tasks or images"),
+        (lambda f: (f / "metrics.jsonl").write_bytes(b"[" * 10**5 + b"\n"), "it is nested too deeply"),
     ],
 )
 def test_what_is_no_run_is_named(make, tmp_path, spoil, said):
@@ -142,10 +184,19 @@ def compare(*arguments):
 
 
 def test_the_command(make, tmp_path):
-    done = compare(make("a", [0.1]), make("b", [0.2], dup=10), f"--output={tmp_path}/new/folder")
+    # A folder's name need not be UTF-8.
+    folders = make("a\udcff", [0.1]), make("b", [0.2], dup=10)
+    done = compare(*folders, f"--output={tmp_path}/new/folder", r"--title=$\foo$")
     assert done.returncode == 0, done.stderr
     assert re.findall(r"^\| (dup_\d+)", done.stdout, re.MULTILINE) == ["dup_5", "dup_10"]
     assert sorted(path.name for path in (tmp_path / "new/folder").iterdir()) == ["curves.csv", "curves.png"]
+
+
+def test_nothing_is_written_if_nothing_can_be_drawn(make, tmp_path):
+    program = "import matplotlib.figure as m; del m.Figure.savefig; from lrn_tf.compare import *"
+    program = [sys.executable, "-c", f"{program}; program.run(main, takes='folder')"]
+    done = subprocess.run([*program, make("a", [0.1]), f"--output={tmp_path}/new"], capture_output=True)
+    assert b"AttributeError" in done.stderr and not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize(
@@ -153,7 +204,10 @@ def test_the_command(make, tmp_path):
     [
         ((), "no folder of a run is given; name one or more, see --help"),
         (("/nowhere",), "/nowhere has no config.json; give the folder of a run"),
+        (("/nowhere\udcff",), "/nowhere\\udcff has no config.json"),
         (("a", "--ouput=b"), "Unknown command line flag 'ouput'"),
+        (("a", "--output=b\udcff"), "--output=b\\udcff is not UTF-8; give one that is"),
+        (("a", "--title=\udcff"), "--title=\\udcff is not UTF-8; give one that is"),
     ],
 )
 def test_bad_input_is_one_line(arguments, said):

@@ -3,20 +3,32 @@
 import contextlib
 import json
 import os
+import pathlib
 import random
 import shutil
 import sys
+import types
 
+import hypothesis
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import strategies as st
+from made_runs import make_run
 from tiny_run import assert_same_run, checkpoint_steps, run
+from wild import wild
 
 import lrn_tf
 from lrn_tf import predict
+from lrn_tf.data.benchmarks import Problem
 from lrn_tf.errors import UserError
+from lrn_tf.export import describe, readme
+from lrn_tf.restore import settings_of
+from lrn_tf.results import curves
+from lrn_tf.settings import resolve
 from lrn_tf.storage import files
-from lrn_tf.storage.runs import read
+from lrn_tf.storage.runs import group, read, table
+from lrn_tf.storage.workdir import Workdir
 
 # As many bits of each file are flipped, one at a time; with a seed of its own each time.
 FLIPS = 12
@@ -154,6 +166,75 @@ def test_a_changed_config_is_not_taken_for_a_run(tiny, tmp_path, old, new):
     assert "cannot be read as a run (its checksum does not fit)" in refused(read, str(tmp_path / "run"))
 
 
+# Valid JSON that nobody expects; as text, since Python would write some of it otherwise.
+ODD = st.sampled_from(
+    [
+        *("null", "true", "0", "-1", "1.5", "1e400", "-1e400", "1e308", "NaN", "Infinity", '""', '"x"'),
+        *("1" + "0" * 400, "9" * 5000, "[]", "{}", "[[]]", "[0, 1]", '{"a": 1}', '{"": {"b": []}}'),
+        *(r'"\ud800"', r'"\udcff"', r'"\u0000"', '"$"', r'"$\\foo$"', r'"a\nb"', '"٣"', '"test"'),
+        *("[" * 600 + "]" * 600, "[" * 10**5 + "]" * 10**5, '{"a":' * 10**4 + "1" + "}" * 10**4),
+    ]
+)
+
+
+def places(value, at=()):
+    """Where something may be put instead, or beside, in parsed JSON."""
+    yield at
+    if isinstance(value, dict | list):
+        for key in value if isinstance(value, dict) else range(len(value)):
+            yield from places(value[key], (*at, key))
+
+
+def put(value, at, odd):
+    """Text of the value with something else in a place; the odd text None leaves the place out."""
+    if not at:
+        return odd or "null"
+    inner = {key: v for key, v in value.items()} if isinstance(value, dict) else dict(enumerate(value))
+    inner = {k: put(v, at[1:], odd) if k == at[0] else json.dumps(v) for k, v in inner.items()}
+    if len(at) == 1 and odd is None:
+        del inner[at[0]]
+    if isinstance(value, list):
+        return f"[{', '.join(inner.values())}]"
+    return f"{{{', '.join(f'{json.dumps(k)}: {v}' for k, v in inner.items())}}}"
+
+
+def use(folder):
+    """All that reads a run, but for its weights."""
+    found = read(folder)
+    groups = group([found, found])
+    curves.png(curves.figure(groups, "", curves.FIGURE))
+    curves.write(groups, pathlib.Path(folder, "curves.csv"))
+    table(groups).encode()
+    settings_of(found)
+    Problem(**found.about["problem"])
+    readme(describe(found, 15), types.SimpleNamespace(interface={})).encode()
+
+
+@pytest.mark.parametrize("file", ["config.json", "metrics.jsonl"])
+def test_odd_json_is_used_or_refused(file, tmp_path, record_property):
+    """One line, never a traceback; and whoever continues such a run is told as well."""
+    folder = make_run(tmp_path / "run", [0.1, 0.2, 0.3])
+    path, outcomes = tmp_path / "run" / file, []
+    whole = path.read_text()
+    value = json.loads(whole.splitlines()[1] if file == "metrics.jsonl" else whole)
+    value.pop("sha256", None)
+
+    @wild(150)
+    @hypothesis.given(st.sampled_from(list(places(value))), st.none() | ODD)
+    def try_one(at, odd):
+        text = put(value, at, odd)
+        path.write_text(text if file == "config.json" else whole + text + "\n")
+        outcomes.append(refused(use, folder))
+        workdir = Workdir(resolve({"benchmark": "cifar_mtl", "workdir": folder}))
+        refused(workdir.check)
+        refused(workdir.rewind_metrics, 30, 10)
+        assert not list(tmp_path.rglob("*.partial"))
+
+    try_one()
+    record_property("corruptions", len(outcomes))
+    assert len([said for said in outcomes if said]) > 50 and None in outcomes
+
+
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 1)).astype(np.uint8)
 
 
@@ -272,7 +353,6 @@ def test_a_model_holds_no_python(exported):
 
 def test_the_package_never_unpickles_or_evaluates():
     import ast
-    import pathlib
 
     forbidden = {
         "pickle",

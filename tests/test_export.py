@@ -6,11 +6,13 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import types
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from made_runs import make_run
 
 import lrn_tf
 from lrn_tf import export as export_module
@@ -62,6 +64,7 @@ def answers(method, trained):
 # Loads a model where neither the package nor Keras can be imported, and calls it in batches of some size.
 FOREIGN = """
 import sys
+import types
 for name in ("lrn_tf", "keras", "keras_nlp", "keras_hub", "tensorflow_datasets"):
     sys.modules[name] = None
 import numpy as np, tensorflow as tf
@@ -241,9 +244,9 @@ def test_the_card_says_what_the_model_is(trained):
     run, model = trained("lrn")
     card = json.loads((model / "lrn_tf.json").read_text())
     last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
-    assert card["results"]["test_accuracy"] == last["test_accuracy"]
+    assert card["results"]["eval_accuracy"] == last["eval_accuracy"]
     text = (model / "README.md").read_text()
-    accuracy = f"**Accuracy {last['test_accuracy']:.2%}** on 3,590 examples (test images)"
+    accuracy = f"**Accuracy {last['eval_accuracy']:.2%}** on 3,590 examples (test images)"
     assert f"{accuracy}, measured after 100 steps, epoch 2;" in text
     assert "| 3 | digit 3 |" in text and "- **dup 3**" in text and "- batch_size 128" in text
     assert "| `forward_path` | images uint8 [B, any, any, 1], path int32 [B, 4] |" in text
@@ -257,7 +260,14 @@ def test_the_card_of_weights_that_were_never_evaluated(trained):
     card = export_module.describe(run, 300)
     assert (card["step"], card["results"]["step"]) == (300, 100)
     earlier = export_module.describe(run, 50)
-    assert earlier["results"]["test_accuracy"] == run.lines[0]["test_accuracy"]
+    assert earlier["results"]["eval_accuracy"] == run.lines[0].eval_accuracy
+
+
+def test_the_card_of_a_run_with_validation(tmp_path):
+    card = export_module.describe(read(make_run(tmp_path / "run", [0.5], validation=0.1)), 10)
+    assert (card["results"]["split"], card["results"]["eval_accuracy"]) == ("validation", 0.5)
+    text = export_module.readme(card, types.SimpleNamespace(interface={}))
+    assert "**Accuracy 50.00%** on 9 examples (held-out training images), measured after 10 steps" in text
 
 
 def test_loading_leaves_keras_as_it_was(trained):
@@ -362,6 +372,8 @@ def test_files_are_classified_and_unreadable_ones_named(trained, tmp_path):
     [
         ("export", ("--workdir=/nowhere", "--output=x"), "/nowhere has no config.json; give the folder"),
         ("export", ("--workdir=x",), "--output is missing; see --help"),
+        ("export", ("--workdir=x\udcff", "--output=y"), "--workdir=x\\udcff is not UTF-8; give one"),
+        ("export", ("--workdir=x", "--output=y\udcff"), "--output=y\\udcff is not UTF-8; give one"),
         ("predict", ("a.png",), "--model is missing; give the folder of an exported model or of a run"),
         ("predict", ("--model=/nowhere", "--task=0", "a.png"), "/nowhere has no config.json"),
         ("predict", ("--model=x",), "no image file is given; name one or more, see --help"),

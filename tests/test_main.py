@@ -158,14 +158,14 @@ def test_metrics(runs):
     assert [(line["epoch"], line["step"]) for line in found] == [(1, STEPS), (2, 2 * STEPS)]
     for line in found:
         assert 0 < line["train_loss"] < 5 and 0.5 < line["train_accuracy"] <= 1
-        assert list(line["test_accuracy_per_task"]) == TASKS
+        assert list(line["eval_accuracy_per_task"]) == TASKS
         # All tasks have the same test images.
-        mean = np.mean(list(line["test_accuracy_per_task"].values()))
-        assert 0.5 < line["test_accuracy"] == pytest.approx(mean)
-        assert type(line["unused_modules"]) is int and 0 <= line["unused_modules"] <= 4
-        assert 2 <= line["mean_length"] <= 3
-        assert list(line["task_information_bits"]) == KINDS
-        assert all(0 <= bits <= math.log2(10) for bits in line["task_information_bits"].values())
+        mean = np.mean(list(line["eval_accuracy_per_task"].values()))
+        assert 0.5 < line["eval_accuracy"] == pytest.approx(mean)
+        assert type(line["routes"]["unused_modules"]) is int and 0 <= line["routes"]["unused_modules"] <= 4
+        assert 2 <= line["routes"]["mean_length"] <= 3
+        assert list(line["routes"]["task_information_bits"]) == KINDS
+        assert all(0 <= bits <= math.log2(10) for bits in line["routes"]["task_information_bits"].values())
         assert all(line[name] > 0 for name in TIMINGS)
     assert [line["learning_rate"] for line in found] == pytest.approx([1e-3, 0.82e-3])
     assert found[1]["train_loss"] < found[0]["train_loss"]
@@ -237,13 +237,15 @@ def test_tensorboard_after_each_epoch(runs):
     found = scalars(folder)
     for line in lines(folder):
         expected = {
-            "test/accuracy": line["test_accuracy"],
-            "test/loss": line["test_loss"],
-            "test/unused_modules": line["unused_modules"],
-            "test/mean_length": line["mean_length"],
+            "eval/accuracy": line["eval_accuracy"],
+            "eval/loss": line["eval_loss"],
+            "eval/unused_modules": line["routes"]["unused_modules"],
+            "eval/mean_length": line["routes"]["mean_length"],
         }
-        expected |= {f"test_accuracy_per_task/{k}": v for k, v in line["test_accuracy_per_task"].items()}
-        expected |= {f"task_information_bits/{k}": v for k, v in line["task_information_bits"].items()}
+        expected |= {f"eval_accuracy_per_task/{k}": v for k, v in line["eval_accuracy_per_task"].items()}
+        expected |= {
+            f"task_information_bits/{k}": v for k, v in line["routes"]["task_information_bits"].items()
+        }
         for tag, value in expected.items():
             assert len(found[tag]) == 2, tag
             assert (line["step"], pytest.approx(value, rel=1e-6)) in found[tag], tag

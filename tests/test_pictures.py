@@ -125,7 +125,7 @@ def test_pictures_come_every_so_often_and_after_the_last_epoch(every, steps, tmp
     run(tmp_path, pictures_every=every)
     found = events(tmp_path)
     assert [step for step, _ in found.get("paths/top_paths", [])] == steps
-    assert [step for step, _ in found["test/length"]] == [5, 10, 15]
+    assert [step for step, _ in found["eval/length"]] == [5, 10, 15]
 
 
 @pytest.mark.parametrize("modules", [6, 60, 240])
@@ -186,8 +186,8 @@ def test_tensorboard_has_pictures_and_lengths(digits_run):
         width, height, png = tf.make_ndarray(value.tensor)
         image = tf.io.decode_png(png).numpy()
         assert image.shape == (int(height), int(width), 3) and image.std() > 0
-    assert [step for step, _ in found["test/length"]] == [10, 20]
-    for _, value in found["test/length"]:
+    assert [step for step, _ in found["eval/length"]] == [10, 20]
+    for _, value in found["eval/length"]:
         buckets = tf.make_ndarray(value.tensor)  # left, right, count
         assert value.metadata.plugin_data.plugin_name == "histograms"
         assert buckets[:, 2].sum() == 3590
@@ -203,7 +203,7 @@ def test_hparams_are_the_settings(digits_run):
     ((_, value),) = found["_hparams_/experiment"]
     data = plugin_data_pb2.HParamsPluginData.FromString(value.metadata.plugin_data.content)
     metrics = [info.name.tag for info in data.experiment.metric_infos]
-    assert metrics == ["test/accuracy", "test/unused_modules"] and set(metrics) <= set(found)
+    assert metrics == ["eval/accuracy", "eval/unused_modules"] and set(metrics) <= set(found)
     assert {info.name for info in data.experiment.hparam_infos} == set(given)
 
 

@@ -95,13 +95,13 @@ def test_its_numbers_are_those_of_the_run(made, digits_run):
     line = last_line(digits_run)
     values = [float(data["value"]) for data in Page(made.read_text()).all("data")]
     assert values == [
-        line["test_accuracy"],
-        pytest.approx(line["test_loss"]),
-        *line["test_accuracy_per_task"].values(),
+        line["eval_accuracy"],
+        pytest.approx(line["eval_loss"]),
+        *line["eval_accuracy_per_task"].values(),
     ]
     said = Page(made.read_text()).text["all"]
-    assert f"{line['unused_modules']} of 30 modules" in said
-    assert f"{line['test_accuracy']:.2%}" in said and "step 20" in said
+    assert f"{line['routes']['unused_modules']} of 30 modules" in said
+    assert f"{line['eval_accuracy']:.2%}" in said and "step 20" in said
 
 
 def test_compute_is_that_of_three_layers(made):
@@ -126,7 +126,7 @@ def test_other_methods(method, tmp_path):
     report(str(tmp_path / "run"), str(tmp_path / "page"))
     found = assert_stands_alone((tmp_path / "page/index.html").read_text())
     accuracy = float(found.all("data")[0]["value"])
-    assert accuracy == last_line(tmp_path / "run")["test_accuracy"]
+    assert accuracy == last_line(tmp_path / "run")["eval_accuracy"]
     assert ("does not route" in found.text["all"]) == (method == "cross_stitch")
     assert (tmp_path / "run/projector_config.pbtxt").exists() == (method == "lrn")
 
@@ -144,16 +144,29 @@ def broken(digits_run, tmp_path):
     return tmp_path / "run"
 
 
+def change_config(run, **settings):
+    held = json.loads((run / "config.json").read_text())
+    del held["sha256"]
+    (run / "config.json").write_text(json.dumps({**held, "settings": held["settings"] | settings}))
+
+
+def change_line(run, **values):
+    """Changes the last one."""
+    *lines, last = (run / "metrics.jsonl").read_text().splitlines()
+    lines.append(json.dumps(json.loads(last) | values))
+    (run / "metrics.jsonl").write_text("".join(line + "\n" for line in lines))
+
+
 @pytest.mark.parametrize(
     "spoil, said",
     [
         (lambda run: shutil.rmtree(run), "has no config.json; give the folder of a run"),
         (lambda run: shutil.rmtree(run / "checkpoints"), "holds no checkpoint"),
         (lambda run: (run / "metrics.jsonl").write_text(""), "has not finished an epoch"),
-        (
-            lambda run: (run / "config.json").write_text('{"settings": {"benchmark": 1, "x": 2}}'),
-            "was made by another version",
-        ),
+        (lambda run: change_config(run, benchmark=1), "its settings are none of this version .* is int"),
+        (lambda run: change_config(run, wings=2), "its settings are none of this version .* 'wings'"),
+        (lambda run: change_line(run, eval_loss=None), "line 2 is damaged .* not a finite number"),
+        (lambda run: change_line(run, eval_accuracy_per_task={}), "has other tasks or images"),
     ],
 )
 def test_what_is_no_run(broken, tmp_path, spoil, said):
@@ -195,6 +208,7 @@ def command(*arguments):
         (("--workdir=a",), "--output is missing; see --help"),
         (("--workdir=/nowhere", "--output=b"), "/nowhere has no config.json; give the folder of a run"),
         (("a",), "'a' is no flag"),
+        (("--workdir=a\udcff", "--output=b"), "--workdir=a\\udcff is not UTF-8; give one that is"),
     ],
 )
 def test_bad_input_is_one_line(arguments, said):

@@ -141,12 +141,12 @@ def test_table_1_trains_every_run_once_and_tells_what_came_out(tmp_path):
             json.loads((tmp_path / f"digits_mtl/{row['method']}_seed_{seed}/metrics.jsonl").read_text())
             for seed in (0, 1)
         ]
-        accuracies = [100 * line["test_accuracy"] for line in accuracies]
-        assert float(row["test accuracy, %"]) == pytest.approx(np.mean(accuracies), abs=0.006)
+        accuracies = [100 * line["eval_accuracy"] for line in accuracies]
+        assert float(row["accuracy, %"]) == pytest.approx(np.mean(accuracies), abs=0.006)
         assert float(row["deviation"]) == pytest.approx(np.std(accuracies, ddof=1), abs=0.006)
         assert (row["seeds"], row["epochs"]) == ("2", "1")
     lines = (tmp_path / "table1.md").read_text().splitlines()
-    assert lines[2].startswith("| digits_mtl | task_head | 2 | 1 | ")
+    assert lines[2].startswith("| digits_mtl | task_head | 2 | 1 | test | ")
     assert (tmp_path / "digits_mtl.png").read_bytes()[:4] == b"\x89PNG"
 
 

@@ -78,15 +78,31 @@ def test_a_line_for_every_epoch(whole):
         losses = [float(s.loss) for s in method.steps[start : start + 5]]
         assert line["train_loss"] == line["metrics"]["train/loss"] == pytest.approx(np.mean(losses))
         assert line["learning_rate"] == pytest.approx(0.1 * 0.82 ** (line["epoch"] - 1))
-        assert list(line["test_accuracy_per_task"]) == ["task 0", "task 1", "task 2"]
-        assert line["unused_modules"] == len(POOL) - 2 and line["mean_length"] == 2
+        assert list(line["eval_accuracy_per_task"]) == ["task 0", "task 1", "task 2"]
+        assert line["routes"]["unused_modules"] == len(POOL) - 2 and line["routes"]["mean_length"] == 2
         assert line["seconds"] >= 0 and line["step_ms_median"] > 0 and line["examples_per_second"] > 0
-    assert found[-1]["train_accuracy"] > 0.9 and found[-1]["test_accuracy"] > 0.9
+    assert found[-1]["train_accuracy"] > 0.9 and found[-1]["eval_accuracy"] > 0.9
     test = benchmark().test
     right = [
-        found[-1]["test_accuracy_per_task"][f"task {k}"] * (test.task == k).sum() for k in range(TASKS)
+        found[-1]["eval_accuracy_per_task"][f"task {k}"] * (test.task == k).sum() for k in range(TASKS)
     ]
-    assert found[-1]["test_accuracy"] == pytest.approx(sum(right) / len(test))
+    assert found[-1]["eval_accuracy"] == pytest.approx(sum(right) / len(test))
+
+
+def test_validation_is_called_so(tmp_path, capsys):
+    run(tmp_path, epochs=1, validation=0.2)
+    (line,) = lines(tmp_path)
+    assert line["split"] == "validation" and not [name for name in line if "test" in name]
+    assert f"  validation {line['eval_accuracy']:6.2%}  length" in capsys.readouterr().out
+    assert not [tag for tag in scalars(tmp_path) if "test" in tag]
+
+
+def test_a_loss_that_is_finite_only_while_training(tmp_path):
+    """Weights at the end of what float32 holds: no line, and no checkpoint, of what cannot be compared."""
+    with pytest.raises(UserError, match="the loss on the test images was not finite at step 5; ") as caught:
+        run(tmp_path, method=dict(weights_times=[(5, 3e38)]))
+    assert "Try a smaller --learning_rate" in str(caught.value)
+    assert not (tmp_path / "metrics.jsonl").exists() and checkpoint_steps(tmp_path) == []
 
 
 def test_tells_where_it_begins_and_what_an_epoch_gave(tmp_path, capsys):
@@ -157,7 +173,7 @@ def test_a_batch_is_not_larger_than_the_training_set(tmp_path):
 
 def test_tensorboard_has_what_metrics_have(whole):
     found = scalars(whole[0])
-    for tag, name in (("test/accuracy", "test_accuracy"), ("train/loss", "train_loss")):
+    for tag, name in (("eval/accuracy", "eval_accuracy"), ("train/loss", "train_loss")):
         expected = [(line["step"], line[name]) for line in lines(whole[0])]
         assert found[tag] == [(step, pytest.approx(value)) for step, value in expected]
     rates = [(5, 0.1), (10, 0.1 * 0.82), (15, 0.1 * 0.82**2)]

@@ -23,7 +23,20 @@ NUMBERS = st.sampled_from(
 PATHS = st.sampled_from(
     [
         *("", ".", "..", "../run", "a/../../b", "/", "/proc/x", "/dev/null", "/dev/full", "file", "file/x"),
-        *("folder", "loop", "x" * 300, "y/" * 3000, "ordner mit Ü", "a\nb", "-", "--dup=1", "~/x", "%s{}"),
+        *(
+            "\udcff",
+            "folder/\udc80x",
+            "folder",
+            "loop",
+            "x" * 300,
+            "y/" * 3000,
+            "ordner mit Ü",
+            "a\nb",
+            "-",
+            "--dup=1",
+            "~/x",
+            "%s{}",
+        ),
     ]
 )
 # What is small enough to be run; the last flag of a name counts.
@@ -145,6 +158,8 @@ def test_any_flags_at_all(forked, folder, record_property):
     codes = []
 
     @wild(100)
+    @hypothesis.example(([], ["--workdir=\udcff"], False))  # a name that is not UTF-8
+    @hypothesis.example(([], ["--export_dir=folder/\udcff"], False))
     @hypothesis.given(FLAG_SETS)
     def try_one(flag_set):
         allowed, strange, first = flag_set

@@ -5,11 +5,13 @@ import importlib.metadata
 import json
 import os
 import pathlib
+import re
 import resource
 import subprocess
 import sys
 
 import pytest
+from made_runs import metrics
 
 from lrn_tf.errors import UserError
 from lrn_tf.settings import Settings, resolve
@@ -75,6 +77,17 @@ def test_config_tells_how_the_run_came_about(folder):
         assert config["git_revision"].removesuffix("+") == head.stdout.strip()
 
 
+@pytest.mark.parametrize("given", [None, "0", "1"])
+def test_config_tells_whether_onednn_computed(folder, given, monkeypatch):
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+    if given:
+        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", given)
+    make(folder).create({})
+    assert json.loads((folder / "config.json").read_text())["environment"] == {
+        "TF_ENABLE_ONEDNN_OPTS": given
+    }
+
+
 def test_no_revision_of_a_repository_that_only_surrounds_the_package(tmp_path, monkeypatch):
     subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
     module = tmp_path / "site-packages" / "lrn_tf" / "storage" / "workdir.py"
@@ -137,13 +150,16 @@ def test_continuing_records_the_new_end(folder):
         b'{"settings": null}',
         b'{"settings": [1]}',
         b'{"settings": "dup"}',
+        b'{"settings": {"dup": "5"}}',
+        b'{"settings": {"wings": 2}}',
+        b"[" * 10**5,
         b"\xff\xfe",
     ],
 )
 def test_a_config_that_cannot_be_read(folder, content):
     folder.mkdir(parents=True)
     (folder / "config.json").write_bytes(content)
-    assert "config.json cannot be read; delete it to continue" in refused(make(folder))
+    assert re.search(r"config.json cannot be read \(.+\); delete it to continue", refused(make(folder)))
 
 
 def test_a_config_that_is_a_folder(folder):
@@ -187,7 +203,7 @@ def running(folder):
 
 def test_metrics_are_read_as_written(running):
     assert running.read_metrics() == []
-    lines = [{"epoch": 1, "step": 7, "loss": 0.1 + 0.2, "per_task": {"a b": 1.0}}, {"epoch": 2, "step": 14}]
+    lines = [metrics(eval_loss=0.1 + 0.2, eval_accuracy_per_task={"a b": 1.0}), metrics(2, routes=None)]
     for line in lines:
         running.append_metrics(line)
     assert running.read_metrics() == lines
@@ -201,35 +217,35 @@ def test_metrics_are_read_as_written(running):
 def test_metrics_are_rewound_to_the_checkpoint(running, step, kept):
     """Lines after the checkpoint are written again; step 17 of epochs of 7 was cut short."""
     for written in (7, 14, 17):
-        running.append_metrics({"step": written})
+        running.append_metrics(metrics(step=written))
     whole = running.metrics.read_bytes().splitlines(keepends=True)
     running.rewind_metrics(step, steps_per_epoch=7)
-    assert [line["step"] for line in running.read_metrics()] == kept
+    assert [line.step for line in running.read_metrics()] == kept
     # What stays is the same to the byte.
     assert running.metrics.read_bytes() == b"".join(whole[: len(kept)])
 
 
 def test_half_a_line_is_forgotten(running):
-    running.append_metrics({"step": 7})
+    running.append_metrics(metrics(step=7))
     with running.metrics.open("a") as file:
         file.write('{"step": 14, "lo')
-    assert running.read_metrics() == [{"step": 7}]
+    assert running.read_metrics() == [metrics(step=7)]
     running.rewind_metrics(7, steps_per_epoch=7)
-    running.append_metrics({"step": 14})
-    assert [line["step"] for line in running.read_metrics()] == [7, 14]
+    running.append_metrics(metrics(step=14))
+    assert [line.step for line in running.read_metrics()] == [7, 14]
 
 
 def test_a_full_disk(running):
-    running.append_metrics({"step": 7})
+    running.append_metrics(metrics(step=7))
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     # The largest file that this process may write, in bytes.
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
     try:
         with pytest.raises(UserError, match=r"cannot write \S+metrics.jsonl \(.+\); free space"):
-            running.append_metrics({"step": 14, "long": "x" * 20_000})
+            running.append_metrics(metrics(step=14, metrics={"x" * 20_000: 1.0}))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert running.read_metrics() == [{"step": 7}]
+    assert running.read_metrics() == [metrics(step=7)]
 
 
 def test_rewinding_without_metrics_writes_nothing(running):
@@ -238,8 +254,8 @@ def test_rewinding_without_metrics_writes_nothing(running):
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(running, monkeypatch):
-    running.append_metrics({"step": 7})
-    running.append_metrics({"step": 14})
+    running.append_metrics(metrics(step=7))
+    running.append_metrics(metrics(step=14))
     before = running.metrics.read_bytes()
 
     def killed(*_):

@@ -8,7 +8,6 @@ compared, and begun anew if kills are left. Prints each kill, and exits with 0 i
 metrics were always the same to the last bit, with 1 if not.
 """
 
-import json
 import pathlib
 import random
 import shutil
@@ -22,11 +21,11 @@ from lrn_tf import main as lrn_main
 from lrn_tf.errors import UserError
 from lrn_tf.grid import start
 from lrn_tf.settings import Settings, resolve
+from lrn_tf.storage.metrics import EpochMetrics
+from lrn_tf.storage.workdir import read_lines
 
 KILLS = flags.DEFINE_integer("kills", 30, "How often the run is killed", lower_bound=1)
 OUTPUT = flags.DEFINE_string("output", "soak", "Folder of both runs; what is in it is deleted")
-# What differs between two runs of the same settings.
-TIMINGS = ("examples_per_second", "step_ms_median", "seconds")
 
 
 def state(folder: pathlib.Path) -> dict[str, np.ndarray]:
@@ -39,9 +38,8 @@ def state(folder: pathlib.Path) -> dict[str, np.ndarray]:
     return {"which": newest.stem, **{name: reader.get_tensor(name) for name in names}}
 
 
-def metrics(folder: pathlib.Path) -> list[dict]:
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{name: v for name, v in line.items() if name not in TIMINGS} for line in lines]
+def metrics(folder: pathlib.Path) -> list[EpochMetrics]:
+    return [line.without_timings() for line in read_lines(folder / "metrics.jsonl")]
 
 
 def kill_once(settings: Settings, wait: float, log) -> bool:

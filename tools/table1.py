@@ -5,7 +5,8 @@
 
 Takes the flags of `lrn_tf.main` besides; they hold for all runs, which lie under --output. The same command
 continues after a kill, skips what has finished, and runs longer where --epochs has grown. Writes table1.md,
-table1.csv, and for each benchmark its curves over epochs and over the time spent training.
+table1.csv, and for each benchmark its curves over epochs and over the time spent training. The best epoch
+is chosen on the split in the row: the test images or, with --validation, held-out training images.
 """
 
 import pathlib
@@ -25,7 +26,7 @@ METHODS = flags.DEFINE_list("methods", ["routing", "lrn"], "Which methods")
 ALL = flags.DEFINE_bool("all", False, "Every method, whatever --methods says")
 BENCHMARKS = flags.DEFINE_list("benchmarks", ["mnist_mtl", "cifar_mtl", "min_mtl"], "Which benchmarks")
 
-# Test accuracy in %: Table 1 of the paper, and Rosenbaum et al. (2017) for the others on CIFAR-MTL.
+# On test images, in %: Table 1 of the paper, and Rosenbaum et al. (2017) for the others on CIFAR-MTL.
 PUBLISHED = {
     ("mnist_mtl", "lrn"): 99.5,
     ("cifar_mtl", "lrn"): 70.0,
@@ -42,7 +43,8 @@ COLUMNS = (
     "method",
     "seeds",
     "epochs",
-    "test accuracy, %",
+    "split",
+    "accuracy, %",
     "deviation",
     "best epoch, %",
     "published, %",
@@ -81,10 +83,10 @@ def by_method(found: dict[Settings, runs.Run]) -> dict[str, list[runs.Group]]:
 
 def rows(benchmark: str, groups: list[runs.Group]) -> list[tuple]:
     """The table's rows of a benchmark: `COLUMNS`."""
-    target = [100 * g.column("test_accuracy")[:, -1].mean() for g in groups if g.label == "cross_stitch"]
+    target = [100 * g.column("eval_accuracy")[:, -1].mean() for g in groups if g.label == "cross_stitch"]
     found = []
     for group in groups:
-        accuracy = 100 * group.column("test_accuracy")  # (runs, epochs)
+        accuracy = 100 * group.column("eval_accuracy")  # (runs, epochs)
         seconds = np.cumsum(group.column("seconds"), axis=1).mean(axis=0)  # (epochs,)
         reached = np.flatnonzero(accuracy.mean(axis=0) >= target[0]) if target else []
         spread = f"{accuracy[:, -1].std(ddof=1):.2f}" if len(group.runs) > 1 else ""
@@ -94,6 +96,7 @@ def rows(benchmark: str, groups: list[runs.Group]) -> list[tuple]:
                 group.label,
                 len(group.runs),
                 group.epochs,
+                group.split,
                 f"{accuracy[:, -1].mean():.2f}",
                 spread,
                 f"{accuracy.max(axis=1).mean():.2f}",

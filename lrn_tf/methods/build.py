@@ -50,7 +50,8 @@ def describe(benchmark: Benchmark, settings: Settings) -> None:
     images = benchmark.train.images.nbytes + benchmark.test.images.nbytes
     print(
         f"{benchmark.name}: {benchmark.num_tasks} tasks of {benchmark.num_classes} classes,"
-        f" {len(benchmark.train):,} training and {len(benchmark.test):,} test examples, images {size}\n"
+        f" {len(benchmark.train):,} training and {len(benchmark.test):,} {settings.split} examples,"
+        f" images {size}\n"
         f"{settings.method}: {total:,} parameters"
         f" ({', '.join(f'{name} {n:,}' for name, n in parts.items())})\n"
         f"memory: about {total * method.BYTES_PER_PARAMETER / 1e9:.2f} GB for weights, gradients and the"

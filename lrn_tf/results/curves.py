@@ -8,16 +8,27 @@ from collections.abc import Sequence
 import numpy as np
 
 from lrn_tf.storage import files
-from lrn_tf.storage.runs import COLUMNS, Group
+from lrn_tf.storage.runs import Group
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart, and lines that print in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ("-", "--", "-.", ":")
+# The columns of a CSV: of a run, then of each of its epochs.
+RUN_COLUMNS = ("label", "seed", "split")
+COLUMNS = (
+    "epoch",
+    "step",
+    "train_accuracy",
+    "eval_accuracy",
+    "unused_modules",
+    "mean_length",
+    "seconds",
+)
 
-
-ACCURACY = ("test accuracy, %", lambda run: 100 * run.column("test_accuracy"))
+# What may be drawn: its name, in which {split} stands for what was evaluated, and its value by epoch.
+ACCURACY = ("{split} accuracy, %", lambda run: 100 * run.column("eval_accuracy"))
 UNUSED = ("unused modules", lambda run: run.column("unused_modules"))
-LOSS = ("test cross-entropy, nats", lambda run: run.column("test_loss"))
+LOSS = ("{split} cross-entropy, nats", lambda run: run.column("eval_loss"))
 LENGTH = ("modules in a network", lambda run: run.column("mean_length"))
 EPOCHS = ("epoch", lambda run: run.column("epoch"))
 MINUTES = ("minutes of training", lambda run: np.cumsum(run.column("seconds")) / 60)
@@ -28,6 +39,16 @@ FIGURE = ((EPOCHS, ACCURACY), (EPOCHS, UNUSED))
 def draw(groups: Sequence[Group], path: pathlib.Path, title: str = "", panels=FIGURE) -> None:
     """A PNG of `figure`."""
     save(figure(groups, title, panels), path)
+
+
+def named(panel: str, groups: Sequence[Group]) -> str:
+    """The name of what is drawn, with what the groups were evaluated on."""
+    return panel.format(split=" or ".join(sorted({group.split for group in groups})))
+
+
+def plain(text: str) -> str:
+    """Text for a picture, in which a dollar sign begins no formula."""
+    return text.replace("$", r"\$")
 
 
 def figure(groups: Sequence[Group], title: str = "", panels=FIGURE):
@@ -43,12 +64,12 @@ def figure(groups: Sequence[Group], title: str = "", panels=FIGURE):
         for i, group in enumerate(groups):
             x, y = group.stack(x_of).mean(axis=0), group.stack(y_of)  # (epochs,), (runs, epochs)
             label = f"{group.label} ({len(group.runs)} seeds)" if len(group.runs) > 1 else group.label
-            style = dict(color=COLOURS[i % len(COLOURS)], label=label)
+            style = dict(color=COLOURS[i % len(COLOURS)], label=plain(label))
             dash = DASHES[i // len(COLOURS) % len(DASHES)]
             axis.plot(x, y.mean(axis=0), dash, marker="o" if len(x) < 10 else None, ms=3, **style)
             axis.fill_between(x, y.min(axis=0), y.max(axis=0), color=style["color"], alpha=0.2, lw=0)
         axis.set_xlabel(x_name)
-        axis.set_ylabel(y_name)
+        axis.set_ylabel(named(y_name, groups))
         axis.grid(alpha=0.3)
         if x_of is EPOCHS[1]:
             axis.xaxis.get_major_locator().set_params(integer=True)
@@ -57,24 +78,29 @@ def figure(groups: Sequence[Group], title: str = "", panels=FIGURE):
     if any(group.label for group in groups):
         drawn.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9)
     if title:
-        drawn.suptitle(title)
+        drawn.suptitle(plain(title))
     return drawn
 
 
 def save(figure, path: pathlib.Path) -> None:
     """A picture as a PNG, whole or not at all."""
-    png = io.BytesIO()
-    figure.savefig(png, dpi=150, format="png")
-    files.replace(path, png.getvalue())
+    files.replace(path, png(figure))
+
+
+def png(figure) -> bytes:
+    """A picture as the content of a PNG."""
+    content = io.BytesIO()
+    figure.savefig(content, dpi=150, format="png")
+    return content.getvalue()
 
 
 def write(groups: Sequence[Group], path: pathlib.Path) -> None:
-    """A CSV with a row for each epoch of each run."""
-    rows = [("label", "seed", *COLUMNS)]
+    """A CSV with a row for each epoch of each run; empty is what a method without routes does not have."""
+    rows = [(*RUN_COLUMNS, *COLUMNS)]
     for group in groups:
         for run in group.runs:
-            for line in run.lines:
-                rows.append((group.label, run.settings.get("seed"), *(line.get(name) for name in COLUMNS)))
+            about = (group.label, run.settings.get("seed"), run.split)
+            rows += [(*about, *(line.value(name) for name in COLUMNS)) for line in run.lines]
     save_csv(rows, path)
 
 

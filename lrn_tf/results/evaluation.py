@@ -1,4 +1,4 @@
-"""Evaluation: the whole test set under the most probable paths."""
+"""Evaluation: the whole test set, or what is held out for validation, under the most probable paths."""
 
 import dataclasses
 import functools
@@ -12,6 +12,7 @@ from lrn_tf.data.batches import DeviceExamples, consecutive_rows
 from lrn_tf.methods.losses import cross_entropy
 from lrn_tf.methods.method import Method
 from lrn_tf.modules.pool import module_names
+from lrn_tf.storage.metrics import Routes
 
 BATCH_SIZE = 256
 
@@ -133,15 +134,14 @@ class Evaluation:
         rank = np.argsort(-count, kind="stable")
         return found[rank], np.argsort(rank)[which]
 
-    def line(self, tasks: Sequence[str]) -> dict[str, Any]:
-        """What metrics.jsonl says of it; `tasks` are the names of the K tasks."""
+    def metrics(self, tasks: Sequence[str]) -> dict[str, Any]:
+        """What `EpochMetrics` has of it; `tasks` are the names of the K tasks."""
+        bits = {kind: self.task_information(of) for kind, of in self.kinds.items()}
         return {
-            "test_loss": self.ce,
-            "test_accuracy": self.accuracy,
-            "test_accuracy_per_task": dict(zip(tasks, map(float, self.accuracy_per_task), strict=True)),
-            "unused_modules": self.unused_modules,
-            "mean_length": self.mean_length,
-            "task_information_bits": {kind: self.task_information(of) for kind, of in self.kinds.items()},
+            "eval_loss": self.ce,
+            "eval_accuracy": self.accuracy,
+            "eval_accuracy_per_task": dict(zip(tasks, map(float, self.accuracy_per_task), strict=True)),
+            "routes": Routes(self.unused_modules, self.mean_length, bits) if self.kinds else None,
         }
 
     def names(self, path) -> list[str]:

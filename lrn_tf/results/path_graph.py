@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lrn_tf.data.benchmarks import Examples
-from lrn_tf.results.curves import COLOURS
+from lrn_tf.results.curves import COLOURS, plain
 from lrn_tf.results.evaluation import Evaluation
 
 # Inches: from row to row, from image to image, from box to box, the least height of a module's box.
@@ -141,7 +141,7 @@ def _whose(task, tasks):
     """The tasks of some examples: two at most by name."""
     found, counts = np.unique(task, return_counts=True)
     order = np.argsort(-counts, kind="stable")
-    words = [textwrap.shorten(called(tasks[found[i]]), 24, placeholder="…") for i in order[:2]]
+    words = [plain(textwrap.shorten(called(tasks[found[i]]), 24, placeholder="…")) for i in order[:2]]
     return "\n".join(words) + (f" and {len(found) - 2} more" if len(found) > 2 else "")
 
 

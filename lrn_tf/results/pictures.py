@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lrn_tf.data.benchmarks import Examples
-from lrn_tf.results.curves import COLOURS
+from lrn_tf.results.curves import COLOURS, plain
 from lrn_tf.results.evaluation import Evaluation
 from lrn_tf.results.path_graph import FONT, INK, top_paths
 
@@ -105,7 +105,7 @@ def confusion(evaluation: Evaluation, task: int, classes: Sequence[str]):
     counts = np.zeros((len(classes), len(classes)), int)
     np.add.at(counts, (evaluation.label[mine], evaluation.predicted[mine]), 1)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    names = [textwrap.shorten(name.replace("_", " "), 16, placeholder="…") for name in classes]
+    names = [plain(textwrap.shorten(name.replace("_", " "), 16, placeholder="…")) for name in classes]
     side = 0.42 * len(classes)
     left, below = 0.08 * max(map(len, names)) + 0.35, 0.08 * max(map(len, names)) * 0.75 + 0.35
     figure = Figure(figsize=(left + side + 0.1, below + side + 0.1))
@@ -148,7 +148,7 @@ def _matrix(values, labels, cell=CELL, above=0.3, below=0.6, right=0.1):
     figure = Figure(figsize=(left + max(wide, 2.2) + right, above + tall + below))
     axes = figure.add_axes(_place(figure, left, below, wide, tall))
     axes.imshow(np.ma.masked_invalid(values), cmap=_blues(), vmin=1e-9, vmax=1, aspect="auto")
-    axes.set_yticks(range(rows), labels, size=FONT)
+    axes.set_yticks(range(rows), list(map(plain, labels)), size=FONT)
     axes.set_xticks(np.arange(columns + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(rows + 1) - 0.5, minor=True)
     axes.grid(which="minor", color="#dddddd", lw=0.4)

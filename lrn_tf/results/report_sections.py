@@ -11,6 +11,7 @@ from lrn_tf.results.evaluation import Evaluation
 from lrn_tf.results.page import text
 from lrn_tf.results.path_graph import called
 from lrn_tf.settings import Settings, behind_results, defaults
+from lrn_tf.storage.metrics import SPLITS
 from lrn_tf.storage.runs import Group, Run
 
 # Networks in the graph, and of each task in the table.
@@ -19,7 +20,7 @@ IN_GRAPH, OF_TASK = 12, 3
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Shown:
-    """A run, and what its method does on the test examples after a step."""
+    """A run, and what its method does on the examples that it is evaluated on, after a step."""
 
     run: Run
     settings: Settings
@@ -60,12 +61,11 @@ def page_of(shown: Shown) -> str:
 def summary(shown: Shown) -> str:
     """The numbers that tell how it went."""
     e, line = shown.evaluation, shown.run.lines[-1]
-    tested = "held-out training images" if shown.settings.validation else "test images"
     rows = [
         ("Accuracy", page.exact(e.accuracy, f"{e.accuracy:.2%}")),
         ("Cross-entropy", page.exact(e.ce, f"{e.ce:.3f} nats")),
-        ("Measured on", f"{len(e.task):,} examples, {tested}"),
-        ("After", f"step {shown.step:,}; the run's last finished epoch is {line['epoch']}"),
+        ("Measured on", f"{len(e.task):,} examples, {SPLITS[line.split]}"),
+        ("After", f"step {shown.step:,}; the run's last finished epoch is {line.epoch}"),
         ("Weights", f"{sum(w.shape.num_elements() for w in shown.method.weights):,}"),
     ]
     if e.num_modules:
@@ -78,13 +78,14 @@ def summary(shown: Shown) -> str:
 
 def training(shown: Shown):
     """Curves over the epochs."""
-    group, last = Group("", [shown.run]), shown.run.lines[-1]["epoch"]
+    group, last = Group("", [shown.run]), shown.run.lines[-1].epoch
     panels = [curves.ACCURACY, curves.LOSS]
     if shown.evaluation.num_modules:
         panels += [curves.UNUSED, curves.LENGTH]
     drawn = []
     for name, of_run in panels:
         values = of_run(shown.run)
+        name = curves.named(name, [group])
         alt = f"Curve of {name} by epoch, from {values[0]:.4g} to {values[-1]:.4g} in epoch {last}"
         figure = curves.figure([group], panels=((curves.EPOCHS, (name, of_run)),))
         drawn.append(page.picture(figure, alt))

@@ -11,6 +11,7 @@ from lrn_tf.errors import UserError
 from lrn_tf.results import projector
 from lrn_tf.results.evaluation import Evaluation
 from lrn_tf.settings import Settings, behind_results
+from lrn_tf.storage.metrics import EpochMetrics
 
 
 class Summaries:
@@ -31,38 +32,39 @@ class Summaries:
                 tf.summary.scalar(tag, value)
 
     def settings(self, settings: Settings) -> None:
-        """What the page HParams sets against the last test accuracy and number of unused modules."""
+        """What the page HParams sets against the last accuracy and number of unused modules."""
         from tensorboard.plugins.hparams import api
 
         values = behind_results(dataclasses.asdict(settings))
         metrics = [
-            api.Metric("test/accuracy", display_name="test accuracy"),
-            api.Metric("test/unused_modules", display_name="unused modules"),
+            api.Metric("eval/accuracy", display_name=f"{settings.split} accuracy"),
+            api.Metric("eval/unused_modules", display_name="unused modules"),
         ]
         with self._writing(0):
             api.hparams_config(hparams=[api.HParam(name) for name in values], metrics=metrics)
             api.hparams(values)
 
-    def evaluation(self, line: dict, evaluation: Evaluation, benchmark: Benchmark, draw: bool) -> None:
+    def evaluation(
+        self, line: EpochMetrics, evaluation: Evaluation, benchmark: Benchmark, draw: bool
+    ) -> None:
         """Its numbers, a histogram of the lengths of networks and, where wanted, pictures of all paths.
 
         Args: line: what metrics.jsonl says of the epoch.
         """
-        step = line["step"]
-        numbers = {
-            "test/accuracy": line["test_accuracy"],
-            "test/loss": line["test_loss"],
-            "test/unused_modules": line["unused_modules"],
-            "test/mean_length": line["mean_length"],
-            "test/confidence": evaluation.confidence,
-        }
-        for group in ("test_accuracy_per_task", "task_information_bits"):
-            numbers |= {f"{group}/{name}": value for name, value in line[group].items()}
-        self.write(step, numbers)
-        if not evaluation.num_modules:
+        numbers = {"eval/accuracy": line.eval_accuracy, "eval/loss": line.eval_loss}
+        of_tasks = line.eval_accuracy_per_task.items()
+        numbers |= {f"eval_accuracy_per_task/{task}": value for task, value in of_tasks}
+        if routes := line.routes:
+            numbers["eval/unused_modules"] = routes.unused_modules
+            numbers["eval/mean_length"] = routes.mean_length
+            numbers["eval/confidence"] = evaluation.confidence
+            bits = routes.task_information_bits
+            numbers |= {f"task_information_bits/{kind}": value for kind, value in bits.items()}
+        self.write(line.step, numbers)
+        if not routes:
             return
-        with self._writing(step):
-            tf.summary.histogram("test/length", evaluation.lengths, buckets=evaluation.paths.shape[1])
+        with self._writing(line.step):
+            tf.summary.histogram("eval/length", evaluation.lengths, buckets=evaluation.paths.shape[1])
             if draw:
                 from lrn_tf.results import pictures
 

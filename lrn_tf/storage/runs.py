@@ -9,23 +9,15 @@ from typing import Any
 import numpy as np
 
 from lrn_tf.errors import UserError
-from lrn_tf.settings import FREE_ON_RESUME, Settings, defaults
-from lrn_tf.storage.files import unseal
+from lrn_tf.settings import FREE_ON_RESUME, Settings, defaults, resolve
+from lrn_tf.storage.config import About, Config
+from lrn_tf.storage.metrics import EpochMetrics
 from lrn_tf.storage.workdir import read_lines
 
-# What a label says first, and even where it is what the benchmark and the method preset.
+# What a label says first.
 FIRST = ("benchmark", "method", "dup", "depth")
-# What curves show of a line of metrics, and all numbers of it that are read.
-COLUMNS = (
-    "epoch",
-    "step",
-    "train_accuracy",
-    "test_accuracy",
-    "unused_modules",
-    "mean_length",
-    "seconds",
-)
-NUMBERS = (*COLUMNS, "step_ms_median")
+# What it says even where it is what the benchmark and the method preset.
+TOLD = (*FIRST, "validation")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,19 +26,32 @@ class Run:
 
     Attributes:
         folder: where it is.
-        settings: by name, as in config.json.
-        about: what config.json says of the data and the method.
-        lines: one dict per epoch, as in metrics.jsonl; at least one.
+        config: config.json.
+        lines: metrics.jsonl, one for each epoch; at least one.
     """
 
     folder: pathlib.Path
-    settings: dict[str, Any]
-    about: dict[str, Any]
-    lines: list[dict[str, Any]]
+    config: Config
+    lines: list[EpochMetrics]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """By name."""
+        return self.config.settings
+
+    @property
+    def about(self) -> About:
+        """The data and the method."""
+        return self.config.about
+
+    @property
+    def split(self) -> str:
+        """What it was evaluated on."""
+        return self.lines[-1].split
 
     def column(self, name: str) -> np.ndarray:
-        """A value of every epoch."""
-        return np.array([line[name] for line in self.lines], float)
+        """A number of every epoch; NaN where the method does not route and it is about routes."""
+        return np.array([line.value(name) for line in self.lines], float)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +65,11 @@ class Group:
 
     label: str
     runs: list[Run]
+
+    @property
+    def split(self) -> str:
+        """What its runs were evaluated on, all on the same."""
+        return self.runs[0].split
 
     @property
     def epochs(self) -> int:
@@ -83,22 +93,29 @@ def read(folder: str) -> Run:
     """
     path = pathlib.Path(folder)
     try:
-        config = unseal(json.loads((path / "config.json").read_text(encoding="utf-8")))
-        settings, about = dict(config["settings"]), dict(config.get("about", {}))
+        config = Config.from_json((path / "config.json").read_bytes())
         lines = read_lines(path / "metrics.jsonl")
-        for line in lines:
-            for name in NUMBERS:
-                float(line[name])
+        _check_lines(lines, config)
     except FileNotFoundError as error:
         missing = pathlib.Path(error.filename).name
         raise UserError(
             f"{folder} has no {missing}; give the folder of a run that has finished an epoch"
         ) from error
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+    except (ValueError, OSError) as error:
         raise UserError(f"{folder} cannot be read as a run ({error}); give another folder") from error
     if not lines:
         raise UserError(f"{folder} has not finished an epoch yet; wait, or give another folder")
-    return Run(path, settings, about, lines)
+    return Run(path, config, lines)
+
+
+def _check_lines(lines, config):
+    """Sees that metrics are of this run's tasks and split; raises ValueError if not."""
+    tasks, split = config.about["problem"]["tasks"], resolve(config.settings).split
+    for line in lines:
+        if list(line.eval_accuracy_per_task) != tasks or line.split != split:
+            raise ValueError(
+                f"epoch {line.epoch} of metrics.jsonl has other tasks or images than config.json"
+            )
 
 
 def group(runs: Sequence[Run]) -> list[Group]:
@@ -124,28 +141,37 @@ def _rank(name):
 def _label(run, differing):
     """The paper's kind of label where the names allow it: `dup_5_depth_4_no_bonus`."""
     words = []
-    expected = defaults(run.settings.get("benchmark"), run.settings.get("method", Settings.method))
+    benchmark = run.settings.get("benchmark", Settings.benchmark)
+    expected = defaults(benchmark, run.settings.get("method", Settings.method))
     for name in differing:
         value = run.settings.get(name)
-        if value is None or (name not in FIRST and value == expected.get(name)):
+        if value is None or (name not in TOLD and value == expected[name]):
             continue
         if name == "bonus":
             words.append(f"bonus_{value:g}" if value else "no_bonus")
+        elif name == "validation":
+            words.append(f"validation_{value:g}" if value else "test")
         else:
             words.append(value if isinstance(value, str) and name != "dtype" else f"{name}_{value}")
-    return "_".join(words) or str(run.settings.get("benchmark", run.folder.name))
+    return "_".join(words) or benchmark
 
 
 def table(groups: Sequence[Group]) -> str:
-    """A Markdown table; a spread is the standard deviation over seeds."""
-    rows = [("runs", "seeds", "epochs", "test accuracy, %", "best epoch, %", "unused", "length", "ms/step")]
+    """A Markdown table; a spread is the standard deviation over seeds.
+
+    Accuracies are of the split that the row names, and so is the choice of the best epoch.
+    """
+    rows = [
+        ("runs", "seeds", "epochs", "split", "accuracy, %", "best epoch, %", "unused", "length", "ms/step")
+    ]
     for group in groups:
-        accuracy = 100 * group.column("test_accuracy")
+        accuracy = 100 * group.column("eval_accuracy")
         rows.append(
             (
                 group.label,
                 str(len(group.runs)),
                 str(group.epochs),
+                group.split,
                 _spread(accuracy[:, -1], 1),
                 _spread(accuracy.max(axis=1), 1),
                 _spread(group.column("unused_modules")[:, -1], 1),
@@ -162,5 +188,7 @@ def table(groups: Sequence[Group]) -> str:
 
 
 def _spread(values, digits):
+    if np.isnan(values).any():  # of a method that does not route
+        return "-"
     mean = f"{values.mean():.{digits}f}"
     return f"{mean} ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else mean

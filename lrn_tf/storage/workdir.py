@@ -4,17 +4,19 @@ import contextlib
 import dataclasses
 import fcntl
 import importlib.metadata
-import json
 import os
 import pathlib
 import subprocess
-from typing import Any
 
 from lrn_tf.errors import UserError
 from lrn_tf.settings import FREE_ON_RESUME, Settings
-from lrn_tf.storage.files import replace, seal, unseal
+from lrn_tf.storage.config import About, Config, settings_held
+from lrn_tf.storage.files import replace
+from lrn_tf.storage.metrics import EpochMetrics
 
 PACKAGES = ("lrn_tf", "tensorflow", "keras", "keras-nlp", "tensorflow-datasets", "numpy")
+# What changes results and is no setting: see lrn_tf/__init__.py.
+VARIABLES = ("TF_ENABLE_ONEDNN_OPTS",)
 
 
 class Workdir:
@@ -41,13 +43,13 @@ class Workdir:
             UserError: it holds a run with other settings, or any run under --noresume.
         """
         try:
-            held = dict(unseal(json.loads(self._config.read_text(encoding="utf-8")))["settings"])
+            held = settings_held(self._config.read_bytes())
         except (FileNotFoundError, NotADirectoryError):
             return
-        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        except (ValueError, OSError) as error:
             raise UserError(
-                f"{self._config} cannot be read; delete it to continue with the settings you give, or give"
-                f" another --workdir"
+                f"{self._config} cannot be read ({error}); delete it to continue with the settings you"
+                f" give, or give another --workdir"
             ) from error
         asked = dataclasses.asdict(self._settings)
         different = [
@@ -113,24 +115,25 @@ class Workdir:
                 f" command again to start anew"
             )
 
-    def create(self, about: dict[str, Any]) -> None:
+    def create(self, about: About) -> None:
         """Makes the folder and writes config.json.
 
         Args:
-            about: what it shall say of the data and the method besides the settings.
+            about: what it shall say besides the settings.
 
         Raises:
             UserError: the folder cannot be written.
         """
-        config = {
-            "settings": dataclasses.asdict(self._settings),
-            "about": about,
-            "versions": {name: _version(name) for name in PACKAGES},
-            "git_revision": _git_revision(),
-        }
+        config = Config(
+            settings=dataclasses.asdict(self._settings),
+            about=about,
+            versions={name: _version(name) for name in PACKAGES},
+            git_revision=_git_revision(),
+            environment={name: os.environ.get(name) for name in VARIABLES},
+        )
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
-            replace(self._config, json.dumps(seal(config), indent=2) + "\n")
+            replace(self._config, config.to_json())
         except OSError as error:
             raise self._unwritable(error) from error
 
@@ -139,14 +142,14 @@ class Workdir:
             f"--workdir={self.path} cannot be written ({error.strerror}); give a folder that can"
         )
 
-    def append_metrics(self, line: dict[str, Any]) -> None:
+    def append_metrics(self, line: EpochMetrics) -> None:
         """Adds one line to metrics.jsonl.
 
         Raises:
             UserError: the disk refuses.
         """
         with self._writing_metrics(), self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(line.to_json() + "\n")
 
     @contextlib.contextmanager
     def _writing_metrics(self):
@@ -158,23 +161,21 @@ class Workdir:
                 f" the same command again"
             ) from error
 
-    def read_metrics(self) -> list[dict[str, Any]]:
+    def read_metrics(self) -> list[EpochMetrics]:
         """The lines of metrics.jsonl; none before the first epoch's end."""
         return read_lines(self.metrics) if self.metrics.exists() else []
 
     def rewind_metrics(self, step: int, steps_per_epoch: int) -> None:
         """Forgets lines written after `step`, and that of an epoch which --max_steps cut short."""
         kept = [
-            line
-            for line in self.read_metrics()
-            if line["step"] <= step and line["step"] % steps_per_epoch == 0
+            line for line in self.read_metrics() if line.step <= step and line.step % steps_per_epoch == 0
         ]
         if self.metrics.exists():
             with self._writing_metrics():
-                replace(self.metrics, "".join(json.dumps(line) + "\n" for line in kept))
+                replace(self.metrics, "".join(line.to_json() + "\n" for line in kept))
 
 
-def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
+def read_lines(path: pathlib.Path) -> list[EpochMetrics]:
     """The lines of a metrics.jsonl; what a kill left of a last, half-written line is ignored.
 
     Raises:
@@ -186,13 +187,12 @@ def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
 
 def _metrics_line(path, number, text):
     try:
-        line = json.loads(text)
-        int(line["step"])
-    except (ValueError, KeyError, TypeError) as error:
+        return EpochMetrics.from_json(text)
+    except ValueError as error:
         raise UserError(
-            f"{path} cannot be read as a run's metrics, line {number} is damaged; mend or delete that line"
+            f"{path} cannot be read as a run's metrics, line {number} is damaged ({error}); mend or delete"
+            f" that line"
         ) from error
-    return line
 
 
 def _version(package):

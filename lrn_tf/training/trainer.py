@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import signal
 import statistics
 import sys
@@ -20,6 +21,7 @@ from lrn_tf.results.evaluation import Evaluator
 from lrn_tf.results.summaries import Summaries
 from lrn_tf.settings import Settings
 from lrn_tf.storage.checkpoints import Checkpoints
+from lrn_tf.storage.metrics import SPLITS, EpochMetrics
 from lrn_tf.storage.workdir import Workdir
 from lrn_tf.training import distribution
 from lrn_tf.training.stop import Stop
@@ -119,7 +121,7 @@ class Trainer:
         return {
             "problem": dataclasses.asdict(self.benchmark.problem),
             "training_examples": len(self.benchmark.train),
-            "test_examples": len(self.benchmark.test),
+            "eval_examples": len(self.benchmark.test),
             "parameters": sum(w.shape.num_elements() for w in self.method.weights),
         }
 
@@ -201,19 +203,22 @@ class Trainer:
         The epoch has had `steps` steps; `times` are those that this process took, in seconds.
         """
         averages, evaluation = self._averages(steps), self._evaluate()
-        line = {
-            "epoch": epoch + 1,
-            "step": step,
-            "train_loss": averages["train/loss"],
-            "train_accuracy": averages["train/accuracy"],
-            **evaluation.line(self.benchmark.tasks),
-            "learning_rate": learning_rate,
-            "metrics": averages,
-            "examples_per_second": round(len(times) * self.settings.batch_size / seconds, 1),
-            "step_ms_median": round(1e3 * statistics.median(times), 2),
+        if not math.isfinite(evaluation.ce):
+            raise self._diverged(f"the loss on the {SPLITS[self.settings.split]} was not finite", step)
+        line = EpochMetrics(
+            epoch=epoch + 1,
+            step=step,
+            train_loss=averages["train/loss"],
+            train_accuracy=averages["train/accuracy"],
+            split=self.settings.split,
+            **evaluation.metrics(self.benchmark.tasks),
+            learning_rate=learning_rate,
+            metrics=averages,
+            examples_per_second=round(len(times) * self.settings.batch_size / seconds, 1),
+            step_ms_median=round(1e3 * statistics.median(times), 2),
             # Of the whole epoch, also where another process took a part of it.
-            "seconds": round(seconds * steps / len(times), 2),
-        }
+            seconds=round(seconds * steps / len(times), 2),
+        )
         self._summarise(line, evaluation)
         self.workdir.append_metrics(line)
         # After its line: a kill between the two repeats the epoch's end, and nothing is missing.
@@ -222,8 +227,8 @@ class Trainer:
 
     def _summarise(self, line, evaluation):
         """Numbers after every epoch, pictures after some, embeddings after the last."""
-        every, last = self.settings.pictures_every, line["step"] == self.last_step
-        draw = bool(every) and (last or line["epoch"] % every == 0)
+        every, last = self.settings.pictures_every, line.step == self.last_step
+        draw = bool(every) and (last or line.epoch % every == 0)
         self._summaries.evaluation(line, evaluation, self.benchmark, draw)
         if last:
             self._summaries.embeddings(self.method, self.benchmark)
@@ -277,10 +282,13 @@ class Trainer:
 
     def _check_finite(self):
         if (step := int(self._broken)) >= 0:
-            raise UserError(
-                f"a loss was not finite at step {step:,}; the checkpoints in {self.workdir.checkpoints} are"
-                f" older and good. Try a smaller --learning_rate"
-            )
+            raise self._diverged("a loss was not finite", step)
+
+    def _diverged(self, what, step):
+        return UserError(
+            f"{what} at step {step:,}; the checkpoints in {self.workdir.checkpoints} are older and good."
+            f" Try a smaller --learning_rate"
+        )
 
     def _check_weights(self, step):
         """Before a checkpoint: a loss is taken before the update that may break the weights."""
@@ -288,10 +296,7 @@ class Trainer:
         self._check_finite()
         for variable in tf.nest.flatten(self.method.variables):
             if variable.dtype.is_floating and not tf.reduce_all(tf.math.is_finite(variable)):
-                raise UserError(
-                    f"a weight was not finite after step {step:,}; the checkpoints in"
-                    f" {self.workdir.checkpoints} are older and good. Try a smaller --learning_rate"
-                )
+                raise self._diverged("a weight was not finite", step)
 
     def _averages(self, steps):
         values = self._sums.numpy() / steps
@@ -300,9 +305,10 @@ class Trainer:
 
 def _row(line):
     """What the terminal shows of an epoch."""
+    routes = line.routes
     return (
-        f"epoch {line['epoch']:3d}  step {line['step']:6,d}  train {line['train_accuracy']:6.2%} "
-        f"(loss {line['train_loss']:.3f})  test {line['test_accuracy']:6.2%}  "
-        f"length {line['mean_length']:.2f}  unused {line['unused_modules']:2d}  "
-        f"{line['seconds']:.0f} s ({line['step_ms_median']:.0f} ms/step)"
+        f"epoch {line.epoch:3d}  step {line.step:6,d}  train {line.train_accuracy:6.2%} "
+        f"(loss {line.train_loss:.3f})  {line.split} {line.eval_accuracy:6.2%}  "
+        + (f"length {routes.mean_length:.2f}  unused {routes.unused_modules:2d}  " if routes else "")
+        + f"{line.seconds:.0f} s ({line.step_ms_median:.0f} ms/step)"
     )

@@ -1,0 +1,84 @@
+"""A line of metrics.jsonl: what came out of an epoch."""
+
+import dataclasses
+import json
+from typing import Any
+
+from lrn_tf.storage.from_json import of_type, parse
+
+# What `split` may say, and in a sentence. An accuracy on validation images is none on the test images.
+SPLITS = {"test": "test images", "validation": "held-out training images"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Routes:
+    """What an evaluation says of the networks that a method that routes has built.
+
+    Attributes:
+        unused_modules: modules in nobody's network.
+        mean_length: modules in a network.
+        task_information_bits: by kind, what the choice of its modules tells about the task.
+    """
+
+    unused_modules: int
+    mean_length: float
+    task_information_bits: dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class EpochMetrics:
+    """An epoch. What is evaluated is in `split`, and all that begins with `eval_` was measured on it.
+
+    Attributes:
+        epoch: counted from 1.
+        step: how many there were at its end.
+        split: "test" or "validation": `lrn_tf.settings.Settings.split`.
+        eval_accuracy_per_task: by the name of the task.
+        routes: None of a method that does not route.
+        metrics: means over the epoch of what the method reports, by TensorBoard's tag.
+        seconds: of training, without the evaluation.
+    """
+
+    epoch: int
+    step: int
+    train_loss: float
+    train_accuracy: float
+    split: str
+    eval_loss: float
+    eval_accuracy: float
+    eval_accuracy_per_task: dict[str, float]
+    routes: Routes | None
+    learning_rate: float
+    metrics: dict[str, float]
+    examples_per_second: float
+    step_ms_median: float
+    seconds: float
+
+    @classmethod
+    def from_json(cls, raw: bytes) -> "EpochMetrics":
+        """What a line says.
+
+        Raises:
+            ValueError: it is none, or says what cannot be.
+        """
+        found = of_type(cls, parse(raw), "the line")
+        if found.split not in SPLITS:
+            raise ValueError(f"split is {ascii(found.split)}, not {' or '.join(SPLITS)}")
+        if found.epoch < 1 or found.step < 1:
+            raise ValueError(f"epoch {found.epoch} and step {found.step} are not 1 or more")
+        return found
+
+    def to_json(self) -> str:
+        """The line, without its end."""
+        return json.dumps(dataclasses.asdict(self))
+
+    def value(self, name: str) -> Any:
+        """What has this name here or in `routes`; None where that is missing."""
+        return getattr(self, name) if name not in ROUTES else getattr(self.routes, name, None)
+
+    def without_timings(self) -> "EpochMetrics":
+        """What two runs of the same settings have in common."""
+        return dataclasses.replace(self, examples_per_second=0.0, step_ms_median=0.0, seconds=0.0)
+
+
+ROUTES = tuple(field.name for field in dataclasses.fields(Routes))
