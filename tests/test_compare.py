@@ -11,7 +11,7 @@ import pytest
 
 from lrn_tf.errors import UserError
 from lrn_tf.results import curves
-from lrn_tf.storage import runs
+from lrn_tf.storage import files, runs
 
 SETTINGS = {"benchmark": "cifar_mtl", "dup": 5, "depth": 4, "bonus": 3.0, "seed": 0, "epochs": 3}
 
@@ -37,7 +37,7 @@ def make(tmp_path):
         folder = tmp_path / name
         folder.mkdir()
         (folder / "config.json").write_text(
-            json.dumps({"settings": SETTINGS | settings, "about": {"parameters": 7}})
+            json.dumps(files.seal({"settings": SETTINGS | settings, "about": {"parameters": 7}}))
         )
         lines = [json.dumps(line(i + 1, a)) for i, a in enumerate(accuracies)]
         (folder / "metrics.jsonl").write_text("".join(text + "\n" for text in lines))

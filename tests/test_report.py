@@ -19,6 +19,7 @@ from lrn_tf.report import report
 from lrn_tf.results import page, report_sections
 from lrn_tf.results.evaluation import Evaluation
 from lrn_tf.settings import resolve
+from lrn_tf.storage import files
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 
@@ -151,7 +152,9 @@ def broken(digits_run, tmp_path):
         (lambda run: shutil.rmtree(run / "checkpoints"), "holds no checkpoint"),
         (lambda run: (run / "metrics.jsonl").write_text(""), "has not finished an epoch"),
         (
-            lambda run: (run / "config.json").write_text('{"settings": {"benchmark": 1, "x": 2}}'),
+            lambda run: (run / "config.json").write_text(
+                json.dumps(files.seal({"settings": {"benchmark": 1, "x": 2}}))
+            ),
             "was made by another version",
         ),
     ],

@@ -137,6 +137,7 @@ def test_continuing_records_the_new_end(folder):
         b'{"settings": null}',
         b'{"settings": [1]}',
         b'{"settings": "dup"}',
+        b'{"settings": {}}',  # without a checksum
         b"\xff\xfe",
     ],
 )
