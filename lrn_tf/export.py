@@ -49,7 +49,7 @@ def export(workdir: str, output: str) -> None:
             files.replace(partial / CARD, json.dumps(card, indent=2) + "\n")
             files.replace(partial / "README.md", readme(card, served))
             _put(partial, folder)
-    except (OSError, UnicodeError, tf.errors.OpError) as error:
+    except (OSError, tf.errors.OpError) as error:
         raise UserError(f"cannot export to {output} ({reason(error)}); give another folder") from error
     print(f"{output}: a SavedModel; README.md in it says how to use it", file=sys.stderr)
 
@@ -57,6 +57,8 @@ def export(workdir: str, output: str) -> None:
 def check_output(output: str, workdir: str) -> None:
     """Sees that the model of a run may be written there. Raises UserError if not."""
     folder, run = _real(output), _real(workdir)
+    if not files.is_text(folder):
+        raise UserError(f"{output} is no UTF-8, or where it leads; give another folder to export to")
     # A model is replaced as a whole, and a run's folder holds nothing else.
     if folder.is_relative_to(run) or run.is_relative_to(folder):
         raise UserError(

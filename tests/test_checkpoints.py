@@ -211,6 +211,12 @@ def test_the_folder_may_move_and_be_relative(folder, tmp_path, monkeypatch):
     assert restored(relative)[2] == 70
 
 
+def test_the_folder_may_have_a_name_that_is_no_text(folder, tmp_path):
+    odd = tmp_path / os.fsdecode(b"\xff")
+    shutil.move(folder, odd)
+    assert restored(odd)[2] == 40
+
+
 def test_checkpoints_of_other_variables_are_not_restored(folder):
     variables = new_variables(size=4)
     with pytest.raises(UserError, match="step-40 cannot be read .it holds other variables than this run"):
@@ -226,6 +232,7 @@ def test_what_cannot_be_read_but_is_not_damaged_is_left_alone(folder, name, monk
     """No older one is taken, which would then be the newest, and the newer ones deleted."""
 
     def fails(self, path):
+        path = os.fsdecode(path)
         raise getattr(tf.errors, f"{name}Error")(
             None, None, f"{{{{node x}}}} not {path} now [Op:RestoreV2]"
         )

@@ -90,10 +90,11 @@ class Checkpoints:
 
     def _read(self, path):
         # Only TensorFlow's operations tell damage from other failures; what reads the rest does not.
+        prefix = os.fsencode(path)  # a name need not be UTF-8
         tf.raw_ops.RestoreV2(
-            prefix=str(path), tensor_names=[OBJECT_GRAPH], shape_and_slices=[""], dtypes=[tf.string]
+            prefix=prefix, tensor_names=[OBJECT_GRAPH], shape_and_slices=[""], dtypes=[tf.string]
         )
-        status = self._checkpoint.read(str(path))
+        status = self._checkpoint.read(prefix)
         status.assert_existing_objects_matched()
         status.expect_partial()  # no warning where only the weights are wanted
 

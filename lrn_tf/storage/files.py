@@ -38,6 +38,15 @@ def replace(path: pathlib.Path, content: str | bytes) -> None:
         raise
 
 
+def is_text(path: os.PathLike | str) -> bool:
+    """Whether a path is UTF-8, as TensorFlow needs it; to the system, names are any bytes."""
+    try:
+        os.fspath(path).encode()
+    except UnicodeError:
+        return False
+    return True
+
+
 def seal(values: dict[str, Any]) -> dict[str, Any]:
     """The values, which JSON can hold, and a checksum of them."""
     return {**values, SEAL: _digest(values)}

@@ -12,7 +12,7 @@ from typing import Any
 
 from lrn_tf.errors import UserError
 from lrn_tf.settings import FREE_ON_RESUME, Settings
-from lrn_tf.storage.files import replace, seal, unseal
+from lrn_tf.storage.files import is_text, replace, seal, unseal
 
 PACKAGES = ("lrn_tf", "tensorflow", "keras", "keras-nlp", "tensorflow-datasets", "numpy")
 
@@ -38,8 +38,11 @@ class Workdir:
         """Sees that the run may use the folder. Writes nothing.
 
         Raises:
-            UserError: it holds a run with other settings, or any run under --noresume.
+            UserError: it holds a run with other settings, or any run under --noresume, or its name is no
+                UTF-8.
         """
+        if not is_text(self.path):
+            raise UserError(f"--workdir={self.path} is no UTF-8; give a folder whose name is")
         try:
             held = dict(unseal(json.loads(self._config.read_text(encoding="utf-8")))["settings"])
         except (FileNotFoundError, NotADirectoryError):
