@@ -9,12 +9,11 @@ import dataclasses
 import json
 import os
 import pathlib
-import shutil
 import sys
 from typing import Any
 
 from lrn_tf import program
-from lrn_tf.errors import UserError
+from lrn_tf.errors import UserError, reason
 from lrn_tf.restore import restore, settings_of
 from lrn_tf.settings import behind_results, check_text, defaults
 from lrn_tf.storage import files
@@ -36,44 +35,54 @@ def export(workdir: str, output: str) -> None:
     Raises:
         UserError: there is no run, or the output cannot be written or holds something else.
     """
-    check_output(output)
+    check_output(output, workdir)
     # Not a link to it, which would be what is replaced.
-    folder, run = pathlib.Path(output).resolve(), read(workdir)
+    folder, run = _real(output), read(workdir)
     served, step = restore(run)
     import tensorflow as tf
 
-    partial = folder.with_name(f"{folder.name}.partial")
     try:
-        shutil.rmtree(partial, ignore_errors=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        tf.saved_model.save(served, str(partial), signatures=served.functions)
-        card = describe(run, step)
-        # Not of README.md, which people may well change.
-        card = files.seal({**card, "files": files.checksums(partial)})
-        files.replace(partial / CARD, json.dumps(card, indent=2) + "\n")
-        files.replace(partial / "README.md", readme(card, served))
-        _put(partial, folder)
+        with files.beside(folder) as partial:
+            tf.saved_model.save(served, str(partial), signatures=served.functions)
+            card = describe(run, step)
+            # Not of README.md, which people may well change.
+            card = files.seal({**card, "files": files.checksums(partial)})
+            files.replace(partial / CARD, json.dumps(card, indent=2) + "\n")
+            files.replace(partial / "README.md", readme(card, served))
+            _put(partial, folder)
     except (OSError, tf.errors.OpError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise UserError(f"cannot export to {output} ({reason}); give another folder") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        raise UserError(f"cannot export to {output} ({reason(error)}); give another folder") from error
     print(f"{output}: a SavedModel; README.md in it says how to use it", file=sys.stderr)
 
 
-def check_output(output: str) -> None:
-    """Sees that a model may be written there. Raises UserError if not."""
-    folder = pathlib.Path(output).resolve()
+def check_output(output: str, workdir: str) -> None:
+    """Sees that the model of a run may be written there. Raises UserError if not."""
+    folder, run = _real(output), _real(workdir)
     check_text("output", str(folder))
+    # A model is replaced as a whole, and a run's folder holds nothing else.
+    if folder.is_relative_to(run) or run.is_relative_to(folder):
+        raise UserError(
+            f"{output} and the folder of the run, {workdir}, lie one in the other; give another folder to"
+            f" export to"
+        )
     if folder.exists() and not (folder / CARD).exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{output} exists and is no exported model; give another folder to export to")
 
 
+def _real(path):
+    """Where a path leads; `Path.resolve` fails where links lead in a circle."""
+    return pathlib.Path(os.path.realpath(path))
+
+
 def _put(partial, folder):
-    """Gives a folder its final name; what had it before goes away."""
+    """Gives a folder its final name; what had it before goes away with the place where it was written."""
     if not (folder / CARD).exists():  # nothing, or an empty folder
-        os.rename(partial, folder)
-        return
+        try:
+            return os.rename(partial, folder)
+        except OSError:
+            if not (folder / CARD).exists():  # another export came first
+                raise
     swap = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if swap is None or swap(HERE, os.fsencode(partial), HERE, os.fsencode(folder), EXCHANGE):
         raise UserError(

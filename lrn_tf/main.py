@@ -11,6 +11,7 @@ from absl import flags
 
 from lrn_tf import compile_cache, program
 from lrn_tf.errors import UserError
+from lrn_tf.export import check_output, export
 from lrn_tf.quiet import find_devices, import_tensorflow
 from lrn_tf.settings import BENCHMARKS, LRNS, PRESETS, SGD_METHODS, Settings, resolve
 from lrn_tf.storage.workdir import Workdir
@@ -93,15 +94,14 @@ def train(settings: Settings) -> int:
     """
     workdir = Workdir(settings)
     workdir.check()
+    if settings.export_dir:
+        check_output(settings.export_dir, settings.workdir)
     device, strategy = prepare(settings)
     from lrn_tf.data import benchmarks
-    from lrn_tf.export import check_output, export
     from lrn_tf.methods.build import build, describe
     from lrn_tf.training import distribution
     from lrn_tf.training.trainer import Trainer
 
-    if settings.export_dir:
-        check_output(settings.export_dir)
     with enough_memory():
         benchmark = benchmarks.load(settings)
         worker, _ = distribution.workers(strategy)

@@ -6,12 +6,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lrn_tf.errors import UserError
+from lrn_tf.errors import UserError, reason
 from lrn_tf.export import CARD
 from lrn_tf.quiet import start_tensorflow
 from lrn_tf.restore import restore
 from lrn_tf.storage import files
 from lrn_tf.storage.runs import read
+
+# What TensorFlow needs, and how the names begin of all that it reads.
+NEEDED = ("saved_model.pb", "variables/variables.index")
+READ = ("saved_model.", "fingerprint.", "variables/", "assets", "debug/")
 
 
 class Model:
@@ -67,24 +71,41 @@ def load(path: str) -> Model:
         UserError: there is neither, or it cannot be read.
     """
     folder = pathlib.Path(path)
-    if not (folder / CARD).exists():
+    if not (folder / CARD).is_file():
         run = read(path)
         return Model(restore(run)[0].functions, run.about["problem"])
     start_tensorflow()
     import tensorflow as tf
 
+    from lrn_tf.operations import only_computing
+
     try:
         card = files.unseal(json.loads((folder / CARD).read_text(encoding="utf-8")))
-        # TensorFlow has checksums of the weights, but none of the graph.
-        found = files.checksums(folder)
-        changed = [name for name, checksum in card["files"].items() if found.get(name) != checksum]
-        if changed:
-            raise ValueError(f"{', '.join(changed)} missing or not as exported")
-        model = Model(tf.saved_model.load(path).signatures, card["about"]["problem"])
-    except (ValueError, KeyError, TypeError, AttributeError, OSError, tf.errors.OpError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path} cannot be read as an exported model ({reason}); export it anew") from error
-    return model
+        _compare(card["files"], files.checksums(folder))
+        with only_computing(folder) as copy:
+            signatures = tf.saved_model.load(copy).signatures
+        if "serving_default" not in signatures:
+            raise ValueError("it has no signature serving_default")
+        return Model(signatures, card["about"]["problem"])
+    except UserError:
+        raise
+    except Exception as error:  # what is raised depends on what is wrong with the file
+        raise UserError(
+            f"{path} cannot be read as an exported model ({reason(error)}); export it anew"
+        ) from error
+
+
+def _compare(listed, found):
+    """Sees that the files of a model are those that were exported; what people put beside them may change.
+
+    TensorFlow has checksums of the weights, but none of the graph.
+    """
+    changed = [name for name, checksum in listed.items() if found.get(name) != checksum]
+    if changed:
+        raise ValueError(f"{', '.join(changed)} missing or not as exported")
+    unlisted = [name for name in {*NEEDED, *found} if name.startswith(READ) and name not in listed]
+    if unlisted:
+        raise ValueError(f"{', '.join(sorted(unlisted))} not among what was exported")
 
 
 def _plain(values):

@@ -6,13 +6,12 @@ code is 1.
 
 import json
 import os
-import re
 import sys
 
 from absl import flags
 
 from lrn_tf import program
-from lrn_tf.errors import UserError
+from lrn_tf.errors import UserError, reason
 from lrn_tf.model import load
 
 MODEL = flags.DEFINE_string("model", "", "Folder of an exported model, or of a run")
@@ -26,10 +25,9 @@ def find_task(tasks: list[str], given: str) -> str:
     Raises:
         UserError: there is no such task.
     """
-    if given in tasks:
-        return given
-    if given.isdigit() and int(given) < len(tasks):
-        return tasks[int(given)]
+    names = {str(number): name for number, name in enumerate(tasks)} | {name: name for name in tasks}
+    if given in names:
+        return names[given]
     raise UserError(f"--task={given} is unknown; choose one of: {', '.join(tasks)}, or its number")
 
 
@@ -37,13 +35,14 @@ def decode(file: str, channels: int):
     """The image in a file, uint8 `[h, w, channels]`; raises UserError if there is none."""
     import tensorflow as tf
 
+    # TensorFlow would wait for the end of a pipe or a device.
+    if os.path.exists(file) and not os.path.isfile(file):
+        raise UserError(f"{file}: no file but a folder, a pipe or a device; give an image file")
     try:
         content = tf.io.read_file(os.fsencode(file))  # a name need not be UTF-8
         return tf.io.decode_image(content, channels, expand_animations=False).numpy()
     except (tf.errors.OpError, ValueError) as error:
-        # Without the names of TensorFlow's operations around it.
-        reason = re.sub(r"\{\{.*?\}\} | \[Op:.*", "", " ".join(str(error).splitlines()))
-        raise UserError(f"{file}: {reason}") from error
+        raise UserError(f"{file}: {reason(error)}") from error
 
 
 def main(files: list[str]) -> int:

@@ -211,13 +211,55 @@ def test_the_folder_may_move_and_be_relative(folder, tmp_path, monkeypatch):
     assert restored(relative)[2] == 70
 
 
+def test_the_folder_may_have_a_name_that_is_no_text(folder, tmp_path):
+    odd = tmp_path / os.fsdecode(b"\xff")
+    shutil.move(folder, odd)
+    assert restored(odd)[2] == 40
+
+
 def test_checkpoints_of_other_variables_are_not_restored(folder):
     variables = new_variables(size=4)
-    with pytest.raises(UserError, match="none of the 3 checkpoints"):
+    with pytest.raises(UserError, match="step-40 cannot be read .it holds other variables than this run"):
         Checkpoints(folder, variables).restore()
     more = {**new_variables(), "sums": tf.Variable(0.0)}
-    with pytest.raises(UserError, match="none of the 3 checkpoints"):
+    with pytest.raises(UserError, match="step-40 cannot be read .it holds other variables than this run"):
         Checkpoints(folder, more).restore()
+    assert steps_in(folder) == [20, 30, 40]
+
+
+@pytest.mark.parametrize("name", ["PermissionDenied", "ResourceExhausted", "Unavailable", "Unknown"])
+def test_what_cannot_be_read_but_is_not_damaged_is_left_alone(folder, name, monkeypatch, capsys):
+    """No older one is taken, which would then be the newest, and the newer ones deleted."""
+
+    def fails(self, path):
+        path = os.fsdecode(path)
+        raise getattr(tf.errors, f"{name}Error")(
+            None, None, f"{{{{node x}}}} not {path} now [Op:RestoreV2]"
+        )
+
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    with monkeypatch.context() as patch:
+        patch.setattr(tf.train.Checkpoint, "read", fails)
+        with pytest.raises(UserError) as caught:
+            restored(folder)
+    reason = f"not {folder / 'step-40'} now"
+    expected = (
+        f"checkpoint {folder / 'step-40'} cannot be read ({reason}); mend that, or give another --workdir"
+    )
+    assert str(caught.value) == expected
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    assert restored(folder)[2] == 40 and capsys.readouterr().err == ""
+
+
+def test_a_folder_in_the_place_of_a_file_is_left_alone(folder):
+    """TensorFlow itself says so, and as something else than damage."""
+    os.rename(folder / f"step-40.{DATA}", folder / "kept")
+    (folder / f"step-40.{DATA}").mkdir()
+    with pytest.raises(UserError, match="step-40 cannot be read .*Is a directory.; mend that"):
+        restored(folder)
+    (folder / f"step-40.{DATA}").rmdir()
+    os.rename(folder / "kept", folder / f"step-40.{DATA}")
+    assert restored(folder)[2] == 40
 
 
 def test_a_full_disk_keeps_what_was_saved(folder):

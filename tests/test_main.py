@@ -211,7 +211,7 @@ def test_tensorboard_while_training(runs):
     looks = [20, 40, 56, 60, 80, 100, 112]
     losses = ("policy_loss", "value_loss", "entropy", "approx_kl", "old_approx_kl", "clipfrac")
     tags = ["train/loss", "train/accuracy", "reward/bonus", "reward/return", "route/length"]
-    tags += ["route/entropy_per_example", "route/entropy_of_batch_mean", "losses/explained_variance"]
+    tags += ["route/entropy_per_example", "route/entropy_of_batch_mean", "explained_variance/step_1"]
     tags += [f"losses/{name}" for name in losses]
     for tag in tags:
         assert [step for step, _ in found[tag]] == looks, tag

@@ -2,9 +2,11 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 import re
 import shutil
+import stat
 
 import hypothesis
 import pytest
@@ -12,31 +14,29 @@ from forked import Forked
 from hypothesis import strategies as st
 from wild import wild
 
+from lrn_tf import predict
+from lrn_tf.errors import UserError
 from lrn_tf.settings import Settings
 
 FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
-ANYTHING = st.text(st.characters(exclude_characters="\0"), max_size=30)
+# What is no UTF-8 in an argument comes as a lone surrogate.
+ANYTHING = st.text(
+    st.characters(exclude_characters="\0")
+    | st.characters(min_codepoint=0xDC80, max_codepoint=0xDCFF, categories=["Cs"]),
+    max_size=30,
+)
+# Some are digits to one function of Python's, and none to another.
 NUMBERS = st.sampled_from(
-    "0 1 2 3 -1 -0 +1 1.5 1e3 1e308 -1e308 1e-320 nan inf -inf 0x10 1_0 ٣ 999999999999999999999 2147483648"
-    "".split()
+    "0 1 2 3 -1 -0 +1 1.5 1e3 1e308 -1e308 1e-320 nan inf -inf 0x10 1_0 ٣ ² ½ Ⅳ 𝟛 ③ 07 -٣"
+    f" 999999999999999999999 2147483648 {'9' * 5000}".split()
 ) | st.integers().map(str)
 PATHS = st.sampled_from(
     [
         *("", ".", "..", "../run", "a/../../b", "/", "/proc/x", "/dev/null", "/dev/full", "file", "file/x"),
-        *(
-            "\udcff",
-            "folder/\udc80x",
-            "folder",
-            "loop",
-            "x" * 300,
-            "y/" * 3000,
-            "ordner mit Ü",
-            "a\nb",
-            "-",
-            "--dup=1",
-            "~/x",
-            "%s{}",
-        ),
+        *("folder", "loop", "x" * 300, "y/" * 3000, "ordner mit Ü", "a\nb", "-", "--dup=1", "~/x", "%s{}"),
+        *("pipe", "pipe/x", "socket", "/dev/zero", "/dev/zero/x"),
+        *("\udcff", "folder/\udcff", "\udcff/\udcfe/x"),
+        *("run", "run/model", "here/../run", "run/checkpoints"),
     ]
 )
 # What is small enough to be run; the last flag of a name counts.
@@ -125,6 +125,8 @@ def folder(tmp_path):
         (here / "folder" / "thesis.tex").write_text("kept")
         (here / "file").write_text("kept")
         (here / "loop").symlink_to("loop")
+        os.mkfifo(here / "pipe")
+        os.mknod(here / "socket", stat.S_IFSOCK | 0o600)
         (here / "circle").write_text("--flagfile=circle\n")
         (here / "binary").write_bytes(b"--workdir=\xff\0\xfe\n\0")
         (here / "good").write_text("# a remark\n\n--seed=3\n")
@@ -144,7 +146,7 @@ def check(outcome, here):
         assert last.startswith("lrn_tf: "), err
     assert (here / "file").read_text() == (here / "folder" / "thesis.tex").read_text() == "kept"
     for path in here.parent.rglob("*"):
-        assert not path.name.endswith((".partial", ".tmp")), path
+        assert not re.fullmatch(r"\.[a-z0-9_]{8}", path.name), path  # of tempfile
         if path.name == "config.json":
             json.loads(path.read_text())
         elif path.name == "metrics.jsonl":
@@ -176,6 +178,50 @@ def test_any_flags_at_all(forked, folder, record_property):
     assert codes.count(0) > 5 and codes.count(2) > 5
 
 
+TASKS = [f"digit {digit}" for digit in range(10)]
+
+
+def test_any_task_at_all(record_property):
+    """Given to `lrn_tf.predict`: one of the tasks, or one line that lists them."""
+    found = []
+
+    @wild(200)
+    @hypothesis.given(NUMBERS | ANYTHING | st.sampled_from(TASKS))
+    def try_one(task):
+        try:
+            found.append(predict.find_task(TASKS, task))
+        except UserError as error:
+            assert "is unknown; choose one of: digit 0" in str(error)
+        else:
+            assert task in (found[-1], found[-1].removeprefix("digit "))
+
+    try_one()
+    assert set(found) <= set(TASKS) and len(found) > 5
+
+
+@pytest.mark.parametrize(
+    "flag",
+    [
+        *("--workdir=\udcff", "--workdir=folder/\udcff/x", "--workdir=pipe", "--workdir=/dev/zero/x"),
+        *(
+            "--export_dir=\udcff",
+            "--export_dir=folder/\udcff/x",
+            "--export_dir=pipe",
+            "--export_dir=/dev/zero",
+        ),
+        *("--export_dir=run", "--export_dir=run/model", "--export_dir=.", "--export_dir=run/.."),
+    ],
+)
+def test_a_path_that_will_not_do_is_refused_at_once(forked, folder, flag, record_property):
+    """Not after training. These are rare among random ones."""
+    here = folder()
+    flags = ["--workdir=run", "--dup=1", "--depth=2", "--d_model=4", flag, "--max_steps=1"]
+    outcome = forked("lrn_tf.main", flags, here, stand_in=True)
+    check(outcome, here)
+    assert outcome[0] == 2 and not list(here.rglob("checkpoints"))
+    record_property("flag sets", 1)
+
+
 def test_a_real_method_at_the_edge_of_what_float32_holds(forked, folder, record_property):
     here = folder()
     flags = ["--workdir=run", "--method=shared", "--examples=128", "--max_steps=1", "--learning_rate=3e38"]
@@ -185,7 +231,7 @@ def test_a_real_method_at_the_edge_of_what_float32_holds(forked, folder, record_
 
 def test_a_hang_or_a_traceback_would_be_noticed(forked, folder):
     here = pathlib.Path(folder())
-    (here / "half.partial").write_text("")
+    (here / ".half_way").mkdir()
     for outcome in ((None, "", ""), (1, "", "Traceback"), (2, "", "half a line"), (0, "", "")):
         with pytest.raises(AssertionError):
             check(outcome, here)

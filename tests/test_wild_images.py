@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import shutil
+import stat
 
 import hypothesis
 import numpy as np
@@ -53,8 +54,8 @@ CONTENTS = {
     "huge": WHOLE.replace(b"\x00\x54\x00\x54", b"\xff\xdc\xff\xdc", 1),
 }
 # Or what is no file.
-THINGS = ("folder", "loop", "broken link", "pipe", "unreadable name")
-STEMS = ["0", "a b", "ü", "new\nline", "-x", "%s", "'", "x" * 200, ".hidden", "日本"]
+THINGS = ("folder", "loop", "broken link", "pipe", "link to a pipe", "socket", "device", "unreadable name")
+STEMS = ["0", "a b", "ü", "new\nline", "-x", "%s", "'", "x" * 200, ".hidden", "日本", "²", "\udcff\udc80"]
 ENDINGS = [".jpg", ".jpeg", ".JPG", ".png", "", ".txt"]
 FILES = st.tuples(
     st.sampled_from(["good"] * 3 + list(CONTENTS) + list(THINGS)),
@@ -78,6 +79,13 @@ def put(folder, what, stem, ending):
         path.symlink_to("nowhere")
     elif what == "pipe":
         os.mkfifo(path)
+    elif what == "link to a pipe":
+        os.mkfifo(folder / "a pipe")
+        path.symlink_to("a pipe")
+    elif what == "socket":
+        os.mknod(path, stat.S_IFSOCK | 0o600)
+    elif what == "device":
+        path.symlink_to("/dev/zero")
     else:
         path.write_bytes(CONTENTS.get(what, WHOLE))
     return path
@@ -157,8 +165,9 @@ def test_any_image_files_at_all_are_classified_or_named(exported, tmp_path, reco
     files = [
         put(tmp_path, what, f"{i} {STEMS[i % len(STEMS)]}", ".jpg")
         for i, what in enumerate([*CONTENTS, *THINGS])
-        if what != "pipe"
     ]
+    # And what has no end, or gives nothing unless somebody else does.
+    files += [pathlib.Path("/dev") / name for name in ("zero", "null", "tty", "full")]
     files += [tmp_path / "missing", tmp_path / "missing/x", pathlib.Path("")]
     code, out, err = forked(
         "lrn_tf.predict",

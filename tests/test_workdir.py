@@ -153,6 +153,7 @@ def test_continuing_records_the_new_end(folder):
         b'{"settings": {"dup": "5"}}',
         b'{"settings": {"wings": 2}}',
         b"[" * 10**5,
+        b'{"settings": {}}',  # without a checksum
         b"\xff\xfe",
     ],
 )

@@ -74,10 +74,9 @@ def is_same(killed: pathlib.Path, whole: pathlib.Path) -> bool:
 
 def main(_) -> int:
     output = pathlib.Path(OUTPUT.value)
-    if output.exists() and not (output / "whole").exists() and any(output.iterdir()):
-        raise UserError(f"--output={output} holds other things; give another folder")
-    shutil.rmtree(output, ignore_errors=True)
-    output.mkdir(parents=True)
+    output.mkdir(parents=True, exist_ok=True)
+    if any(output.iterdir()):  # runs of an earlier time would be continued
+        raise UserError(f"--output={output} is not empty; give another folder, or delete it")
     whole, killed = (resolve({**lrn_main.given(), "workdir": str(output / n)}) for n in ("whole", "killed"))
     kills, finished, different = 0, 0, 0
     with (output / "log.txt").open("w") as log:

@@ -11,7 +11,7 @@ class RunningMoments:
     """Mean and variance of the returns of each step, over the latest batches.
 
     Returns lie around -5, shrink with t and spread by several nats. A critic that had to find that out by
-    itself would need hundreds of steps, and meanwhile its errors would drown the actor's gradient, as the norm
+    itself would need hundreds of steps. Meanwhile its errors would drown the actor's gradient, as the norm
     of both together is clipped.
 
     Args:

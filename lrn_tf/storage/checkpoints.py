@@ -8,9 +8,13 @@ import sys
 
 import tensorflow as tf
 
-from lrn_tf.errors import UserError
+from lrn_tf.errors import UserError, reason
 
 KEEP = 3
+# The tensor that says which variables a checkpoint holds.
+OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
+# What TensorFlow raises where a checkpoint was cut short, changed or lost a file; nothing else is damage.
+DAMAGE = (tf.errors.DataLossError, tf.errors.NotFoundError, tf.errors.OutOfRangeError)
 
 
 class Checkpoints:
@@ -45,7 +49,7 @@ class Checkpoints:
             with contextlib.suppress(OSError):
                 _delete(partial)  # it takes space
             raise UserError(
-                f"cannot write a checkpoint of step {step} to {self.folder}: {_first_line(error)}; free"
+                f"cannot write a checkpoint of step {step} to {self.folder}: {reason(error)}; free"
                 f" space or mend the folder, then run the same command again"
             ) from error
 
@@ -59,18 +63,20 @@ class Checkpoints:
             False when there is none.
 
         Raises:
-            UserError: there are checkpoints, but none can be read.
+            UserError: there are checkpoints, but none can be read, or one cannot for another reason than
+                damage. That one is left as it is, and no older one is taken instead.
         """
         paths = self._paths()
         for path in paths:
             try:
-                status = self._checkpoint.read(str(path))
-                status.assert_existing_objects_matched()
-                status.expect_partial()  # no warning where only the weights are wanted
-            # What TensorFlow raises depends on where the damage is.
-            except (tf.errors.OpError, ValueError, AssertionError, IndexError) as error:
-                print(f"checkpoint {path} is damaged ({_first_line(error)})", file=sys.stderr)
+                self._read(path)
+            except DAMAGE as error:
+                print(f"checkpoint {path} is damaged ({reason(error)})", file=sys.stderr)
                 continue
+            except tf.errors.OpError as error:  # no permission, no memory, a disk that does not answer
+                raise _unreadable(path, reason(error)) from error
+            except (ValueError, AssertionError) as error:
+                raise _unreadable(path, "it holds other variables than this run has") from error
             # Damaged ones would count as the newest when the oldest are deleted.
             for damaged in paths[: paths.index(path) if clean else 0]:
                 _delete(damaged)
@@ -81,6 +87,16 @@ class Checkpoints:
                 f" --workdir, or delete this one to start anew"
             )
         return False
+
+    def _read(self, path):
+        # Only TensorFlow's operations tell damage from other failures; what reads the rest does not.
+        prefix = os.fsencode(path)  # a name need not be UTF-8
+        tf.raw_ops.RestoreV2(
+            prefix=prefix, tensor_names=[OBJECT_GRAPH], shape_and_slices=[""], dtypes=[tf.string]
+        )
+        status = self._checkpoint.read(prefix)
+        status.assert_existing_objects_matched()
+        status.expect_partial()  # no warning where only the weights are wanted
 
     def _paths(self):
         """Complete checkpoints, newest first."""
@@ -98,5 +114,5 @@ def _delete(path):
         data.unlink(missing_ok=True)
 
 
-def _first_line(error):
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def _unreadable(path, reason):
+    return UserError(f"checkpoint {path} cannot be read ({reason}); mend that, or give another --workdir")

@@ -1,12 +1,26 @@
 """Files that are whole or not there, and that show when they were changed."""
 
+import contextlib
 import hashlib
 import json
 import os
 import pathlib
+import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 SEAL = "sha256"
+
+
+@contextlib.contextmanager
+def beside(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yields where to write what shall be moved to a path once it is whole.
+
+    It lies in a new folder on the same disk, which nobody else has and which is deleted afterwards.
+    """
+    # Its name is as short as can be: the path's own may have all the letters that a disk allows.
+    with tempfile.TemporaryDirectory(prefix=".", dir=path.parent, ignore_cleanup_errors=True) as folder:
+        yield pathlib.Path(folder, path.name)
 
 
 def replace(path: pathlib.Path, content: str | bytes) -> None:
@@ -15,13 +29,12 @@ def replace(path: pathlib.Path, content: str | bytes) -> None:
     Raises:
         OSError: the disk refuses; it names the file.
     """
-    partial = path.with_name(path.name + ".partial")
     try:
-        partial.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
-        os.replace(partial, path)
+        with beside(path) as partial:
+            partial.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+            os.replace(partial, path)
     except OSError as error:
         error.filename = str(path)  # a full disk is reported without one
-        _remove(partial)
         raise
 
 
@@ -31,13 +44,13 @@ def seal(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def unseal(values: dict[str, Any]) -> dict[str, Any]:
-    """What was sealed. Values without a checksum, as of earlier versions, are taken as they are.
+    """What was sealed.
 
     Raises:
         ValueError: the values are not those that were sealed.
     """
     rest = {name: value for name, value in values.items() if name != SEAL}
-    if SEAL in values and values[SEAL] != _digest(rest):
+    if values.get(SEAL) != _digest(rest):
         raise ValueError("its checksum does not fit")
     return rest
 
@@ -54,10 +67,3 @@ def checksums(folder: pathlib.Path) -> dict[str, str]:
 
 def _digest(values):
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-
-
-def _remove(path):
-    try:
-        path.unlink(missing_ok=True)
-    except OSError:
-        pass  # it could not even be made

@@ -1,0 +1,302 @@
+"""A model from a stranger: whatever its graph holds, loading and asking it touches no file."""
+
+import json
+import os
+import shutil
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+from tensorflow.python.trackable.resource import CapturableResource
+
+import lrn_tf
+from lrn_tf.data.benchmarks import load
+from lrn_tf.errors import UserError
+from lrn_tf.export import CARD
+from lrn_tf.methods.build import build
+from lrn_tf.operations import COMPUTING, SERVING, more_than_computing, only_computing
+from lrn_tf.served import Served
+from lrn_tf.settings import LRNS, SGD_METHODS, resolve
+from lrn_tf.storage import files
+from lrn_tf.training.precision import layers_compute_in
+
+LRN = dict(dup=1, depth=3, d_model=4)
+# All methods, and every choice within them that brings operations of its own.
+EXPORTS = [
+    dict(method="lrn", pool="pyramid", dtype="bfloat16", **LRN),
+    dict(method="random_route", **LRN),
+    dict(method="routing", agents="single", policy="approximate", dtype="bfloat16"),
+    dict(method="routing", agents="dispatched", policy="tabular_literal"),
+    dict(method="cross_stitch", dtype="bfloat16"),
+    dict(method="task_fc"),
+    dict(method="task_head", dtype="bfloat16"),
+    dict(method="shared"),
+]
+
+
+def test_every_method_is_among_them():
+    assert {given["method"] for given in EXPORTS} == {*LRNS, *SGD_METHODS}
+
+
+@pytest.mark.parametrize("given", EXPORTS, ids=lambda given: "-".join(map(str, given.values())))
+def test_what_is_exported_is_allowed(given, tmp_path):
+    settings = resolve({**given, "examples": 128})
+    problem = load(settings).problem
+    with layers_compute_in(settings.dtype):
+        served = Served(build(problem, settings), problem)
+    tf.saved_model.save(served, str(tmp_path), signatures=served.functions)
+    keras.backend.clear_session()
+    model = SavedModel.FromString((tmp_path / "saved_model.pb").read_bytes())
+    found = more_than_computing(model)
+    assert not found, (
+        f"an exported model {found}, so lrn_tf.load would refuse it; if that reads and writes no file, and"
+        f" changes nothing outside of the model, add it to lrn_tf/operations.py, and else export without it"
+    )
+
+
+def reseal(folder):
+    """As a stranger can: checksums tell damage, not who made a model."""
+    (folder / "README.md").unlink(missing_ok=True)
+    card = json.loads((folder / CARD).read_text())
+    (folder / CARD).unlink()
+    card = files.seal({**files.unseal(card), "files": files.checksums(folder)})
+    (folder / CARD).write_text(json.dumps(card))
+
+
+@pytest.fixture
+def copy(exported, tmp_path):
+    return shutil.copytree(exported / "model", tmp_path / "model")
+
+
+@pytest.fixture
+def changed(copy):
+    """The exported model, with a change to its graph that its checksums know of."""
+
+    def change_with(change):
+        file = copy / "saved_model.pb"
+        model = SavedModel.FromString(file.read_bytes())
+        change(model)
+        file.write_bytes(model.SerializeToString())
+        reseal(copy)
+        return str(copy)
+
+    return change_with
+
+
+def functions(model, *ops):
+    """Those whose operations include some of these, or none of them if none are named."""
+    of = model.meta_graphs[0].graph_def.library.function
+    return [f for f in of if not ops or {node.op for node in f.node_def} & set(ops)]
+
+
+def in_all_functions(op):
+    def change(model):
+        for function in functions(model):
+            function.node_def.add(name="added", op=op)
+
+    return change
+
+
+def in_the_last_function(op):
+    return lambda model: functions(model)[-1].node_def.add(name="added", op=op)
+
+
+def outside_of_functions(op):
+    return lambda model: model.meta_graphs[0].graph_def.node.add(name="added", op=op)
+
+
+def calling(name=None, within=None):
+    """In all functions, a call: of the function that saves, or of a name; in the attribute of another."""
+
+    def change(model):
+        (saving,) = functions(model, "SaveV2")
+        for function in functions(model):
+            node = function.node_def.add(name="added", op="PartitionedCall")
+            called = node.attr["f"].func if within is None else node.attr["f"].list.func.add(name=within)
+            called = called if within is None else called.attr["g"].func
+            called.name = name or saving.signature.name
+
+    return change
+
+
+def with_object(**values):
+    def change(model):
+        node = model.meta_graphs[0].object_graph_def.nodes.add()
+        for name, value in values.items():
+            (getattr(node, name).SetInParent() if value is None else setattr(node, name, value))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (in_all_functions("ReadFile"), "holds the operation ReadFile"),
+        (in_the_last_function("WriteFile"), "holds the operation WriteFile"),
+        (in_the_last_function("PyFunc"), "holds the operation PyFunc"),
+        (in_the_last_function("PrintV2"), "holds the operation PrintV2"),
+        (in_the_last_function("no such operation"), "holds the operation no such operation"),
+        (outside_of_functions("MatchingFiles"), "holds the operation MatchingFiles"),
+        (calling(), "calls __inference__traced_save"),
+        (calling("ReadFile"), "calls ReadFile"),
+        (calling("ReadFile", within="__inference_classify"), "calls "),
+        (with_object(asset=None), "holds the object asset"),
+        (with_object(resource=None), "holds the object resource"),
+        (
+            with_object(constant=None, registered_name="tf.StaticHashTable"),
+            "holds the object tf.StaticHashTable",
+        ),
+        (lambda model: model.meta_graphs.add(), "holds 2 graphs"),
+        (lambda model: model.meta_graphs[0].ClearField("object_graph_def"), "holds 1 graphs, or one"),
+    ],
+)
+def test_a_graph_that_may_do_more_than_compute_is_refused(changed, change, said):
+    with pytest.raises(UserError, match=f"model {said}.*, which no model has that lrn_tf") as caught:
+        lrn_tf.load(changed(change))
+    assert "\n" not in str(caught.value)
+
+
+def test_functions_that_work_on_files_are_there_for_servers_only(exported):
+    """What TensorFlow sees of a model holds none, and no file besides graph and weights."""
+    whole = SavedModel.FromString((exported / "model" / "saved_model.pb").read_bytes())
+    assert functions(whole, *SERVING)
+    with only_computing(exported / "model") as copy:
+        assert sorted(os.listdir(copy)) == ["saved_model.pb", "variables"]
+        with open(os.path.join(copy, "saved_model.pb"), "rb") as file:
+            seen = SavedModel.FromString(file.read())
+    assert {node.op for f in functions(seen) for node in f.node_def} <= COMPUTING
+    assert len(functions(seen)) > 5 and {n.op for n in seen.meta_graphs[0].graph_def.node} == {"Const"}
+    assert not os.path.exists(copy)
+
+
+def test_a_restoring_function_cannot_be_reached_from_an_object(changed):
+    """As `_restore_from_tensors` of an object, it would run while the weights are restored."""
+
+    def change(model):
+        (restoring,) = functions(model, "RestoreV2")
+        for node in model.meta_graphs[0].object_graph_def.nodes:
+            if node.WhichOneof("kind") == "bare_concrete_function":
+                node.bare_concrete_function.concrete_function_name = restoring.signature.name
+
+    with pytest.raises(UserError, match="cannot be read as an exported model"):
+        lrn_tf.load(changed(change))
+
+
+class Writes(CapturableResource):
+    """Something that TensorFlow initialises whenever it loads a model that holds it."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = path
+
+    def _create_resource(self):
+        return tf.constant(0)
+
+    def _initialize(self):
+        tf.io.write_file(self.path, "written while loading")
+
+
+def test_a_model_that_writes_a_file_while_it_is_loaded(copy, tmp_path):
+    module, path = tf.Module(), tmp_path / "written"
+    module.resource = Writes(str(path))
+    add = tf.function(lambda images: {"class": images + 1}, input_signature=[tf.TensorSpec([], tf.int32)])
+    shutil.rmtree(copy / "variables")
+    tf.saved_model.save(module, str(copy), signatures={"serving_default": add})
+    reseal(copy)
+    path.unlink(missing_ok=True)
+
+    with pytest.raises(UserError, match="holds the object resource"):
+        lrn_tf.load(str(copy))
+    assert not path.exists()
+
+    tf.saved_model.load(str(copy))
+    assert path.exists()  # else the test would test nothing
+
+
+def test_a_model_that_reads_a_file_when_it_is_asked(copy):
+    @tf.function
+    def inner():
+        return tf.io.read_file("secret")
+
+    @tf.function(input_signature=[tf.TensorSpec(None, tf.uint8, "images")])
+    def outer(images):
+        return {"class_name": inner()}
+
+    shutil.rmtree(copy / "variables")
+    tf.saved_model.save(tf.Module(), str(copy), signatures={"serving_default": outer})
+    reseal(copy)
+    with pytest.raises(UserError, match="holds the operation ReadFile, which no model has"):
+        lrn_tf.load(str(copy))
+
+
+def unsealed(folder):
+    card = json.loads((folder / CARD).read_text())
+    (folder / CARD).write_text(json.dumps({name: v for name, v in card.items() if name != files.SEAL}))
+
+
+def listing(*names):
+    """Seals a card that lists no other files than these."""
+
+    def change(folder):
+        card = files.unseal(json.loads((folder / CARD).read_text()))
+        card["files"] = {name: checksum for name, checksum in card["files"].items() if name in names}
+        (folder / CARD).write_text(json.dumps(files.seal(card)))
+
+    return change
+
+
+def with_file(name):
+    def change(folder):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"")
+
+    return change
+
+
+def with_weights_elsewhere(folder):
+    """Through a link, to where no checksum was made."""
+    shutil.move(folder / "variables", folder.parent / "elsewhere")
+    (folder / "variables").symlink_to(folder.parent / "elsewhere")
+    listing("saved_model.pb", "fingerprint.pb")(folder)
+
+
+INDEX, DATA = "variables/variables.index", "variables/variables.data-00000-of-00001"
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (unsealed, "its checksum does not fit"),
+        (listing("fingerprint.pb", INDEX, DATA), "saved_model.pb not among what was exported"),
+        (listing("saved_model.pb", "fingerprint.pb", INDEX), f"{DATA} not among what was exported"),
+        (with_weights_elsewhere, f"{INDEX} not among what was exported"),
+        (with_file("variables/variables.data-00001-of-00002"), "00001-of-00002 not among"),
+        (with_file("saved_model.pbtxt"), "saved_model.pbtxt not among"),
+        (with_file("assets/words.txt"), "assets/words.txt not among"),
+        (with_file("debug/saved_model_debug_info.pb"), "debug_info.pb not among"),
+    ],
+)
+def test_what_tensorflow_reads_must_have_a_checksum(copy, change, said):
+    change(copy)
+    with pytest.raises(UserError, match=f"cannot be read as an exported model .*{said}.*; export it anew"):
+        lrn_tf.load(str(copy))
+
+
+def test_a_card_that_is_a_pipe_is_no_card(copy):
+    (copy / CARD).unlink()
+    os.mkfifo(copy / CARD)
+    with pytest.raises(UserError, match="has no config.json"):
+        lrn_tf.load(str(copy))
+
+
+def test_a_model_is_loaded_from_anywhere(copy, tmp_path, monkeypatch):
+    """From a folder whose name is no UTF-8, from a relative one, and through a link."""
+    odd = tmp_path / os.fsdecode(b"odd \xff")
+    shutil.move(copy, odd)
+    (tmp_path / "link").symlink_to(odd)
+    monkeypatch.chdir(tmp_path)
+    images = np.zeros((2, 8, 8, 1), np.uint8)
+    for path in (str(odd), odd.name, "link"):
+        assert lrn_tf.load(path)(images, [0, 9])["probabilities"].shape == (2, 2)
