@@ -121,8 +121,9 @@ def main(_):
     network = ", ".join(method.pool.kinds[k].name for k in fixed.kinds)
     machine = measure_machine("bfloat16" if settings.dtype == "bfloat16" else "float32")
     print(
-        f"{settings.benchmark}, pool {settings.pool}, dup {settings.dup}, depth {settings.depth}, tasks"
-        f" {tasks}, batch {settings.batch_size}, {settings.dtype}, {device}; mean length {length:.2f}\n"
+        f"{settings.benchmark}, pool {settings.pool}, dup {settings.dup}, depth {settings.depth},"
+        f" actor {settings.actor}, tasks {tasks}, batch {settings.batch_size}, {settings.dtype}, {device};"
+        f" mean length {length:.2f}\n"
         f"matrix products {machine.products / 1e9:.0f} GFLOP/s, memory {machine.memory / 1e9:.0f} GB/s\n"
         f"fixed network: {network}\n"
     )
@@ -138,7 +139,8 @@ def main(_):
     dispatch = parts[DISPATCH]
     print(f"\ndispatch ({DISPATCH}): {dispatch / fixed_modules:.2f} x the fixed network's")
     print(f"waiting for data: {whole / ready:.3f} x the step on a batch that is already there")
-    print(f"first step after {first:.1f} s; peak memory {peak:.2f} GiB after it", flush=True)
+    cached = "what was compiled before kept" if settings.cache else "nothing compiled before"
+    print(f"first step after {first:.1f} s ({cached}); peak memory {peak:.2f} GiB after it", flush=True)
     if EVALUATION.value:
         evaluation, forward, routing = time_evaluation(method, fixed, benchmark)
         print(
