@@ -24,7 +24,7 @@ COMPUTING = frozenset(
     # truth
     " All Any Equal Greater GreaterEqual Less LessEqual LogicalAnd LogicalNot LogicalOr Select SelectV2"
     # sums over numbers
-    " ArgMax BatchMatMulV2 BiasAdd Conv2D DenseBincount Einsum MatMul Max MaxPool Mean Min Prod"
+    " ArgMax BatchMatMulV2 BiasAdd Conv2D Cumsum DenseBincount Einsum MatMul Max MaxPool Mean Min Prod"
     " ScaleAndTranslate Sum TopKV2"
     # where numbers stand
     " ConcatV2 ExpandDims Fill GatherNd GatherV2 OneHot Pack Range Reshape ScatterNd Shape Size SplitV"
