@@ -31,7 +31,7 @@ class Modules:
         made = [make_weights(kind) for kind in pool.kinds]
         self._layers, self.weights = ([m[i] for m in made] for i in range(2))
         self._run_kind, self._skip_kind = zip(
-            *(self._make_graphs(kind) for kind in range(len(pool.kinds))), strict=True
+            *(self._make_functions(kind) for kind in range(len(pool.kinds))), strict=True
         )
         self._run_all_of = [self._make_batched(kind) for kind in range(len(pool.kinds))]
 
@@ -145,22 +145,19 @@ class Modules:
             results.append(tf.cond(size > 0, run, skip))
         return tf.concat(results, axis=0), rest
 
-    def _make_graphs(self, kind):
-        """Graphs shared by all modules of a kind, weights as arguments: traced once, not dup times.
+    def _make_functions(self, kind):
+        """What one module of a kind does, weights as arguments, and what it does without rows.
 
-        The second is for a module without rows. Its result is empty and yet depends on large weights, for
-        the sake of memory: zero gradients that depend on nothing are turned into constants, which then
-        lie beside the true gradients for good.
+        The second returns nothing that yet depends on large weights, for the sake of memory: zero
+        gradients that depend on nothing are turned into constants, which then lie beside the true
+        gradients for good.
         """
-        template = self._layers[kind]
-        weights = [tf.TensorSpec(w.shape, w.dtype) for w in template.trainable_variables]
-        x = tf.TensorSpec((None, *self.pool.kinds[kind].input), self.compute_dtype)
+        layer = self._layers[kind]
 
-        @tf.function(input_signature=[x, *weights], autograph=False)
+        # No tf.function: the constants of its forward pass would go to the backward pass over the device.
         def run_kind(x, *weights):
-            return template.stateless_call(weights, [], x)[0]
+            return layer.stateless_call(weights, [], x)[0]
 
-        @tf.function(input_signature=weights, autograph=False)
         def skip_kind(*weights):
             nothing = tf.zeros((0, *self.pool.kinds[kind].output), self.compute_dtype)
             for w in weights:
