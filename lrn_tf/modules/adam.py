@@ -30,7 +30,8 @@ class Adam:
 
     def apply(self, gradients: Sequence[tf.Tensor], learning_rate) -> None:
         """One step. Args: gradients: of each weight. learning_rate: float32 scalar."""
-        count = tf.cast(self.count.assign_add(1, read_value=True), tf.float32)
+        _assign(self.count, self.count + 1)
+        count = tf.cast(self.count, tf.float32)
         powers = BETA_1**count, BETA_2**count
         for slots in zip(self.weights, self.first, self.second, gradients, strict=True):
             _update(*slots, *powers, learning_rate)
@@ -86,7 +87,8 @@ class GroupedAdam:
 
     def _update_stacks(self, gradients, used, learning_rate):
         """Updates the rows of modules in use; returns the powers of both betas for each module."""
-        counts = tf.cast(self.counts.assign_add(tf.cast(used, tf.int64), read_value=True), tf.float32)
+        _assign(self.counts, self.counts + tf.cast(used, tf.int64))
+        counts = tf.cast(self.counts, tf.float32)
         powers = BETA_1**counts, BETA_2**counts
         for modules, slots in self._by_kind(gradients, is_stack):
             for weight, first, second, gradient in slots:
@@ -102,7 +104,7 @@ class GroupedAdam:
                     (first, mean),
                     (second, square),
                 ):
-                    variable.assign(tf.where(used_here, new, variable))
+                    _assign(variable, tf.where(used_here, new, variable))
         return powers
 
     def _by_kind(self, gradients, which=lambda _: True):
@@ -112,6 +114,11 @@ class GroupedAdam:
         ):
             slots = [slot for slot in zip(*kind, strict=True) if which(slot[0])]
             yield modules, [(*slot, g) for slot, g in zip(slots, mine, strict=True)]
+
+
+def _assign(variable, value):
+    # Replicas all assign the same; with `assign` they would wait for each other, inside of a program.
+    tf.raw_ops.AssignVariableOp(resource=variable.handle, value=value)
 
 
 def _update_all(slots, power_1, power_2, learning_rate):
