@@ -2,26 +2,62 @@
 
     python tests/forked.py
 
-For each line of JSON on stdin, [module, arguments, folder, stand_in], calls that module's `main` in the
-folder as `python -m` would, and answers with a line of JSON: [exit code or None after a minute, stdout,
-stderr]. With `stand_in`, what is built as a method learns nothing, which costs next to nothing.
+Answers each line of JSON on stdin with one on stdout. A request is what `be` takes, and gets the id of the
+process that does it; or it is such an id, and gets its exit code, or null while it runs. The fixture
+`forked` is a `Forked`, which speaks this.
 """
 
-import importlib
+import functools
 import json
+import math
 import os
+import pathlib
 import resource
+import runpy
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
+import types
 
 LONGEST = 60
 
 
+class Process:
+    """One that runs a program; used as one of `subprocess`."""
+
+    def __init__(self, ask, pid):
+        self._ask, self.pid, self.returncode = ask, pid, None
+
+    def poll(self):
+        if self.returncode is None:
+            self.returncode = self._ask(self.pid)
+        return self.returncode
+
+    def wait(self, timeout=None):
+        ends = time.monotonic() + (math.inf if timeout is None else timeout)
+        while self.poll() is None:
+            if time.monotonic() > ends:
+                raise subprocess.TimeoutExpired(f"process {self.pid}", timeout)
+            time.sleep(0.005)
+        return self.returncode
+
+    def send_signal(self, number):
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self):
+        self.send_signal(signal.SIGKILL)
+
+    def terminate(self):
+        self.send_signal(signal.SIGTERM)
+
+
 class Forked:
-    """Starts such a process; call it with a module, arguments and a folder."""
+    """Starts the process that is forked, and programs in copies of it."""
 
     def __init__(self):
         # Silent: started otherwise than by our programs, TensorFlow would say much.
@@ -29,25 +65,45 @@ class Forked:
         self._process = subprocess.Popen(
             [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
         )
+        self._lock = threading.Lock()
 
-    def __call__(self, module, arguments, folder, stand_in=False):
-        request = json.dumps([module, arguments, str(folder), stand_in])
-        self._process.stdin.write(request.encode() + b"\n")
-        self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
+    def _ask(self, request):
+        with self._lock:
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
+            self._process.stdin.flush()
+            return json.loads(self._process.stdout.readline())
+
+    def start(self, program, arguments, folder, out, err, **options):
+        """Starts a program, which appends what it says to two files; see `be`."""
+        pid = self._ask([str(program), list(arguments), str(folder), str(out), str(err), options])
+        return Process(self._ask, pid)
+
+    def __call__(self, program, arguments, folder, longest=LONGEST, **options):
+        """Runs a program: its exit code (None if it had to be killed), stdout and stderr; see `be`."""
+        with tempfile.TemporaryDirectory() as said:
+            files = [pathlib.Path(said, name) for name in ("out", "err")]
+            process = self.start(program, arguments, folder, *files, **options)
+            try:
+                code = process.wait(longest)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(LONGEST)
+                code = None
+            return code, *(file.read_text(errors="backslashreplace") for file in files)
 
     def close(self):
         self._process.communicate()
 
 
 class StandIn:
-    """A method that learns nothing."""
+    """A method that learns nothing. Of so many modules, if any, it always uses the first."""
 
-    metrics, kinds = ("train/loss", "train/accuracy"), {}
+    metrics = ("train/loss", "train/accuracy")
 
-    def __init__(self, problem, settings):
+    def __init__(self, modules, problem, settings):
         import tensorflow as tf
 
+        self.kinds = {"module": range(modules)} if modules else {}
         self._classes = problem.num_classes
         self.weights = [tf.Variable(tf.zeros(3))]
         self.variables = {"weights": self.weights}
@@ -61,29 +117,50 @@ class StandIn:
 
         from lrn_tf.methods.method import Prediction
 
-        logits, paths = (
-            tf.zeros((tf.shape(images)[0], n), t) for n, t in ((self._classes, "float32"), (0, "int32"))
-        )
-        return Prediction(logits, paths, tf.zeros_like(tasks, tf.float32))
+        batch = tf.shape(images)[0]
+        paths = tf.zeros((batch, len(self.kinds)), tf.int32)
+        return Prediction(tf.zeros((batch, self._classes)), paths, tf.zeros(batch))
 
 
-def be(module, arguments, folder, stand_in, out, err):
-    """What the forked process does instead of returning."""
+def be(program, arguments, folder, out, err, options):
+    """What a forked process does instead of returning: what Python would do with a program.
+
+    Args:
+        program: the absolute path of a script, or the name of a module.
+        arguments: what comes after it.
+        folder: where.
+        out, err: the files that it appends to, by path or descriptor.
+        options: "environment", more variables; "devices", as how many the CPU is to appear; "stand_in", the
+            number of modules of a `StandIn`, which is built instead of a method and costs next to nothing;
+            "data", the benchmark whose data all benchmarks have.
+    """
     code = 1
     try:
-        os.dup2(out.fileno(), 1)
-        os.dup2(err.fileno(), 2)
+        for said, number in ((out, 1), (err, 2)):
+            to = said if isinstance(said, int) else os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.dup2(to, number)
         os.chdir(folder)
-        sys.argv = [f"{module}.py", *arguments]
-        from lrn_tf import main, program
+        os.environ.update(options.get("environment", {}))
+        sys.argv = [program, *arguments]
+        if "devices" in options:
+            look_like(options["devices"])
+        from lrn_tf import grid
+        from lrn_tf.data import benchmarks
         from lrn_tf.methods import build
 
-        if stand_in:
-            build.build, build.describe = StandIn, lambda *_: None
-        if module == "lrn_tf.main":
-            main.run(main.main)
+        if "stand_in" in options:
+            build.build = functools.partial(StandIn, options["stand_in"])
+            build.describe = lambda *_: None
+        if "data" in options:
+            benchmarks.LOADERS = dict.fromkeys(benchmarks.LOADERS, benchmarks.LOADERS[options["data"]])
+        grid.subprocess = types.SimpleNamespace(Popen=popen, STDOUT=subprocess.STDOUT)
+        if os.path.isabs(program):
+            sys.path.insert(0, os.path.dirname(program))
+            runpy.run_path(program, run_name="__main__")
         else:
-            program.run(importlib.import_module(module).main, takes="image file")
+            sys.modules.pop(program, None)
+            runpy.run_module(program, run_name="__main__")
+        code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:
@@ -95,17 +172,33 @@ def be(module, arguments, folder, stand_in, out, err):
         os._exit(code)
 
 
-def wait(child):
-    """The exit code, None if it had to be killed."""
-    ends = time.monotonic() + LONGEST
-    while time.monotonic() < ends:
-        pid, status = os.waitpid(child, os.WNOHANG)
-        if pid:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.005)
-    os.kill(child, 9)
-    os.waitpid(child, 0)
-    return None
+def look_like(count):
+    """Makes the CPU look like so many devices."""
+    import tensorflow as tf
+
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
+
+
+def popen(command, stdout, stderr):
+    """What `lrn_tf.grid` has of `subprocess`: trains in a forked process too."""
+    from absl import flags
+
+    python, _, program, *arguments = command
+    assert (python, program, stderr) == (sys.executable, "lrn_tf.main", subprocess.STDOUT)
+    pid = os.fork()
+    if not pid:
+        for name in set(flags.FLAGS) - OF_ABSL:  # those of the program that trains
+            delattr(flags.FLAGS, name)
+        flags.FLAGS.unparse_flags()
+        be(program, arguments, ".", stdout.fileno(), stdout.fileno(), {})
+    return Process(exit_code, pid)
+
+
+def exit_code(child):
+    """Of a process that was forked here; None while it runs."""
+    pid, status = os.waitpid(child, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if pid else None
 
 
 def serve():
@@ -113,24 +206,26 @@ def serve():
     import keras  # noqa: F401
     import sklearn.datasets  # noqa: F401
     import tensorflow  # noqa: F401
+    from absl import flags, logging
 
     import lrn_tf.data.benchmarks
     import lrn_tf.export
     import lrn_tf.methods.build
     import lrn_tf.training.trainer  # noqa: F401
 
+    global OF_ABSL
+    OF_ABSL = set(flags.FLAGS)
+    logging.set_verbosity(logging.ERROR)  # as `lrn_tf.quiet` does
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for line in sys.stdin:
         request = json.loads(line)
-        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-            child = os.fork()
-            if not child:
-                be(*request, out, err)
-            code, said = wait(child), []
-            for stream in (out, err):
-                stream.seek(0)
-                said.append(stream.read().decode(errors="backslashreplace"))
-        print(json.dumps([code, *said]), flush=True)
+        if isinstance(request, int):
+            answer = exit_code(request)
+        else:
+            answer = os.fork()
+            if not answer:
+                be(*request)
+        print(json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":

@@ -21,11 +21,13 @@ FOLDERS = mini_imagenet.manual_folder(DATA)
 needs_mnist = pytest.mark.skipif(not (DATA / "mnist").is_dir(), reason=f"no mnist in {DATA}")
 needs_cifar = pytest.mark.skipif(not (DATA / "cifar100").is_dir(), reason=f"no cifar100 in {DATA}")
 needs_mini = pytest.mark.skipif(not FOLDERS.is_dir(), reason=f"no {FOLDERS}")
+# Each of its tests decodes thousands of photographs anew.
+slow = pytest.mark.slow
 REAL = [
     "digits_mtl",
     pytest.param("mnist_mtl", marks=needs_mnist),
     pytest.param("cifar_mtl", marks=needs_cifar),
-    pytest.param("min_mtl", marks=needs_mini),
+    pytest.param("min_mtl", marks=(needs_mini, slow)),
 ]
 
 # The coarse label of each of CIFAR-100's fine labels, as its authors publish it.

@@ -1,12 +1,8 @@
 """Batches shared by devices and by processes: as on one device, and what happens when a worker is lost."""
 
 import json
-import os
-import pathlib
 import signal
 import socket
-import subprocess
-import sys
 import time
 
 import pytest
@@ -16,30 +12,32 @@ from lrn_tf.errors import UserError
 from lrn_tf.settings import resolve
 from lrn_tf.training import distribution
 
-TWO_DEVICES = str(pathlib.Path(__file__).parent / "two_devices.py")
 SMALL = ("--dup=2", "--depth=3", "--d_model=16", "--batch_size=32", "--minibatch_size=16")
 # A worker waits no longer than this for one that is gone; it takes ten seconds.
 PATIENCE = 90
 
 
-def start(folder, *arguments, program=("-m", "lrn_tf.main"), environment=()):
-    """A process that trains; what it says is in `worker_<n>` beside its folder."""
-    variables = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
-    worker = dict(environment).get("WORKER", "0")
-    with (folder.parent / f"{folder.name}_worker_{worker}").open("w") as said:
-        return subprocess.Popen(
-            [sys.executable, *program, f"--workdir={folder}", *arguments],
-            env={**variables, **dict(environment)},
-            stdout=said,
-            stderr=said,
-        )
+@pytest.fixture(scope="module")
+def start(forked):
+    """Starts a process that trains; what it says is in `worker_<n>` beside its folder."""
+
+    def start_one(folder, *arguments, worker=0, **options):
+        log = output(folder, worker)
+        given = [f"--workdir={folder}", *arguments]
+        return forked.start("lrn_tf.main", given, folder.parent, log, log, **options)
+
+    return start_one
+
+
+def output(folder, worker):
+    return folder.parent / f"{folder.name}_worker_{worker}"
 
 
 def said(folder, worker=0):
-    return (folder.parent / f"{folder.name}_worker_{worker}").read_text()
+    return output(folder, worker).read_text()
 
 
-def start_workers(folder, *arguments):
+def start_workers(start, folder, *arguments):
     """Two processes that train together over the loopback."""
     sockets = [socket.create_server(("localhost", 0)) for _ in range(2)]
     cluster = {"worker": [f"localhost:{s.getsockname()[1]}" for s in sockets]}
@@ -48,8 +46,8 @@ def start_workers(folder, *arguments):
     processes = []
     for index in range(2):
         config = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})
-        environment = {"TF_CONFIG": config, "WORKER": str(index)}
-        processes.append(start(folder, *arguments, "--distribute=multi_worker", environment=environment))
+        given = (*arguments, "--distribute=multi_worker")
+        processes.append(start(folder, *given, worker=index, environment={"TF_CONFIG": config}))
     return processes
 
 
@@ -60,7 +58,7 @@ def finish(folder, *processes):
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory):
+def alone(start, tmp_path_factory):
     """Runs of a method on one device, by the method's arguments."""
     known = {}
 
@@ -86,12 +84,13 @@ def assert_same(folder, expected):
     assert unused[0] == unused[1]
 
 
-LRN = ("--method=lrn", "--max_steps=20")
+# With the pointer, which is compiled faster: an actor does not know of devices.
+LRN = ("--method=lrn", "--actor=pointer", "--max_steps=20")
 # Fewer steps: max pooling of blank pixels, which all are the same but for rounding, lets differences grow.
 METHODS = [
     LRN,
-    ("--method=routing", "--max_steps=5"),
-    ("--method=routing", "--policy=approximate", "--agents=dispatched", "--max_steps=5"),
+    ("--method=routing", "--blocks=3", "--max_steps=5"),
+    ("--method=routing", "--blocks=3", "--policy=approximate", "--agents=dispatched", "--max_steps=5"),
     ("--method=cross_stitch", "--max_steps=5"),
     ("--method=task_head", "--max_steps=5"),
 ]
@@ -99,18 +98,18 @@ METHODS = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arguments", METHODS, ids=" ".join)
-def test_two_devices_do_what_one_does(arguments, alone, tmp_path):
+def test_two_devices_do_what_one_does(arguments, alone, start, tmp_path):
+    """The CPU is made to look like two."""
     folder = tmp_path / "run"
-    given = (*SMALL, *arguments, "--distribute=mirrored")
-    finish(folder, start(folder, *given, program=(TWO_DEVICES,)))
+    finish(folder, start(folder, *SMALL, *arguments, "--distribute=mirrored", devices=2))
     assert "2 share each batch" in said(folder)
     assert_same(folder, alone(*arguments))
 
 
 @pytest.mark.slow
-def test_two_processes_do_what_one_does(alone, tmp_path):
+def test_two_processes_do_what_one_does(alone, start, tmp_path):
     folder = tmp_path / "run"
-    finish(folder, *start_workers(folder, *SMALL, *LRN))
+    finish(folder, *start_workers(start, folder, *SMALL, *LRN))
     assert_same(folder, alone(*LRN))
     # The first alone says and writes anything.
     assert "epoch" in said(folder, 0) and said(folder, 1).splitlines()[1:] == []
@@ -128,9 +127,9 @@ def wait_for_checkpoint(folder, processes):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lost", [0, 1])
-def test_when_a_worker_is_lost_the_other_ends_and_the_run_continues(lost, tmp_path):
+def test_when_a_worker_is_lost_the_other_ends_and_the_run_continues(lost, start, tmp_path):
     folder = tmp_path / "run"
-    processes = start_workers(folder, *ENDLESS)
+    processes = start_workers(start, folder, *ENDLESS)
     wait_for_checkpoint(folder, processes)
     processes[lost].kill()
     assert processes[1 - lost].wait(timeout=PATIENCE) == 2
@@ -144,9 +143,9 @@ def test_when_a_worker_is_lost_the_other_ends_and_the_run_continues(lost, tmp_pa
 
 
 @pytest.mark.slow
-def test_a_worker_that_is_asked_to_stop_takes_the_other_along(tmp_path):
+def test_a_worker_that_is_asked_to_stop_takes_the_other_along(start, tmp_path):
     folder = tmp_path / "run"
-    processes = start_workers(folder, *ENDLESS)
+    processes = start_workers(start, folder, *ENDLESS)
     wait_for_checkpoint(folder, processes)
     processes[1].send_signal(signal.SIGTERM)
     assert [process.wait(timeout=PATIENCE) for process in processes] == [0, 0]

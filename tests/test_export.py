@@ -1,5 +1,6 @@
 """Exported models: they answer as the trainer does, where nothing of lrn_tf is installed."""
 
+import functools
 import json
 import os
 import pathlib
@@ -23,13 +24,14 @@ from lrn_tf.errors import UserError
 from lrn_tf.export import export
 from lrn_tf.main import train
 from lrn_tf.restore import restore
-from lrn_tf.results.evaluation import Evaluator
 from lrn_tf.settings import resolve
 from lrn_tf.storage.runs import read
 
 pytestmark = pytest.mark.slow
 
 METHODS = ("lrn", "routing", "cross_stitch")
+# Exported in no time, where it does not matter what is exported.
+QUICK = "cross_stitch"
 SMALL = dict(dup=3, depth=4, d_model=16, epochs=2, examples=6400, image_size=10)
 DATA = load(resolve({name: SMALL[name] for name in ("image_size", "examples")}))
 TASKS = DATA.test.task
@@ -51,54 +53,68 @@ def trained(tmp_path_factory):
     return train_once
 
 
+@pytest.fixture(scope="module")
+def load_model(trained):
+    """Loads the model of a method, once."""
+    return functools.cache(lambda method: lrn_tf.load(str(trained(method)[1])))
+
+
 def answers(method, trained):
     """What the trainer's evaluation sees on the test set: logits, paths and accuracy."""
-    run, _ = trained(method)
-    network = restore(read(str(run)))[0]._method
+    run = read(str(trained(method)[0]))
+    network = restore(run)[0]._method
     examples = DeviceExamples(DATA.test, DATA.problem.mean, DATA.problem.std)
     images, tasks, _ = examples.batch(tf.range(len(DATA.test)))
     prediction = tf.function(network.predict, autograph=False)(images, tasks)
-    return prediction, Evaluator(network, examples, DATA.num_tasks)().accuracy
+    return prediction, run.lines[-1].eval_accuracy
 
 
-# Loads a model where neither the package nor Keras can be imported, and calls it in batches of some size.
+# Loads models where neither the package nor Keras can be imported, and calls them in batches of some size.
 FOREIGN = """
 import sys
-import types
 for name in ("lrn_tf", "keras", "keras_nlp", "keras_hub", "tensorflow_datasets"):
     sys.modules[name] = None
 import numpy as np, tensorflow as tf
-given, model = np.load(sys.argv[1]), tf.saved_model.load(sys.argv[2])
-answers = []
-for size in map(int, sys.argv[4:]):
-    rows = range(0, len(given["tasks"]), size) if size > 1 else range(3)
-    for i in rows:
-        batch = tf.constant(given["images"][i : i + size]), tf.constant(given["tasks"][i : i + size])
-        answer = model.signatures["serving_default"](images=batch[0], tasks=batch[1])
-        answer = {name: value.numpy() for name, value in answer.items()}
-        text = {name: value.astype(bytes) for name, value in answer.items() if value.dtype == object}
-        answers.append((size, answer | text))
-sizes = sorted({size for size, _ in answers})
-np.savez(sys.argv[3], **{f"{name}_{size}": np.concatenate([a[name] for s, a in answers if s == size])
-    for size in sizes for name in answers[0][1]})
+given, sizes = np.load(sys.argv[1]), (1, 100, 1024)
+for folder in sys.argv[2:]:
+    model, answers = tf.saved_model.load(folder), []
+    for size in sizes:
+        rows = range(0, len(given["tasks"]), size) if size > 1 else range(3)
+        for i in rows:
+            batch = tf.constant(given["images"][i : i + size]), tf.constant(given["tasks"][i : i + size])
+            answer = model.signatures["serving_default"](images=batch[0], tasks=batch[1])
+            answer = {name: value.numpy() for name, value in answer.items()}
+            text = {name: value.astype(bytes) for name, value in answer.items() if value.dtype == object}
+            answers.append((size, answer | text))
+    found = {f"{name}_{size}": np.concatenate([a[name] for s, a in answers if s == size])
+        for size in sizes for name in answers[0][1]}
+    np.savez(folder + ".npz", **found)
 """
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_a_model_answers_as_the_trainer_does_where_nothing_is_installed(method, trained, tmp_path):
-    expected, accuracy = answers(method, trained)
-    images = DATA.test.images[DATA.test.image]
-    np.savez(tmp_path / "given.npz", images=images, tasks=TASKS)
-    command = [sys.executable, "-I", "-c", FOREIGN, str(tmp_path / "given.npz"), str(trained(method)[1])]
+@pytest.fixture(scope="module")
+def answers_elsewhere(trained, tmp_path_factory):
+    """By method, what its model answers in another process, which knows nothing of lrn_tf."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    np.savez(folder / "given.npz", images=DATA.test.images[DATA.test.image], tasks=TASKS)
+    for method in METHODS:
+        (folder / method).symlink_to(trained(method)[1])
+    models = [str(folder / method) for method in METHODS]
     done = subprocess.run(
-        [*command, str(tmp_path / "found.npz"), "1", "100", "1024"],
-        cwd=tmp_path,
+        [sys.executable, "-I", "-c", FOREIGN, str(folder / "given.npz"), *models],
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=600,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    found = {name: value for name, value in np.load(tmp_path / "found.npz").items()}
+    return {method: dict(np.load(folder / f"{method}.npz")) for method in METHODS}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_model_answers_as_the_trainer_does_where_nothing_is_installed(method, trained, answers_elsewhere):
+    expected, accuracy = answers(method, trained)
+    found = answers_elsewhere[method]
     probabilities = tf.nn.softmax(expected.logits).numpy()
     classes = expected.logits.numpy().argmax(axis=1)
     for size in (1, 100, 1024):
@@ -116,8 +132,8 @@ def test_a_model_answers_as_the_trainer_does_where_nothing_is_installed(method, 
     assert right.mean() == pytest.approx(accuracy, abs=1e-9)
 
 
-def test_names_of_a_path_are_those_of_its_modules(trained):
-    model = lrn_tf.load(str(trained("lrn")[1]))
+def test_names_of_a_path_are_those_of_its_modules(load_model):
+    model = load_model("lrn")
     answer = model(DATA.test.images[:20], TASKS[:20])
     names = [
         f"{kind}.{i}"
@@ -129,8 +145,8 @@ def test_names_of_a_path_are_those_of_its_modules(trained):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_run_and_its_export_load_alike(method, trained):
-    run, model = (lrn_tf.load(str(folder)) for folder in trained(method))
+def test_a_run_and_its_export_load_alike(method, trained, load_model):
+    run, model = lrn_tf.load(str(trained(method)[0])), load_model(method)
     assert run.tasks == model.tasks == list(DATA.tasks)
     assert model.classes == [list(names) for names in DATA.classes]
     images = DATA.test.images[:50]
@@ -145,8 +161,8 @@ def test_a_run_and_its_export_load_alike(method, trained):
 
 
 @pytest.mark.parametrize("size", [(8, 8), (30, 17), (64, 64)])
-def test_images_of_any_size_are_resized_inside(size, trained):
-    model = lrn_tf.load(str(trained("lrn")[1]))
+def test_images_of_any_size_are_resized_inside(size, load_model):
+    model = load_model("lrn")
     images = np.random.default_rng(0).integers(0, 256, (9, *size, 1)).astype(np.uint8)
     before = resize(images, (10, 10)).numpy()
     for name, values in model(images, TASKS[:9]).items():
@@ -155,8 +171,8 @@ def test_images_of_any_size_are_resized_inside(size, trained):
     np.testing.assert_array_equal(resize(before, (10, 10)), before)
 
 
-def test_signatures_for_names_routes_and_paths(trained):
-    model = lrn_tf.load(str(trained("lrn")[1])).signatures
+def test_signatures_for_names_routes_and_paths(load_model):
+    model = load_model("lrn").signatures
     images, tasks = tf.constant(DATA.test.images[:40]), tf.constant(TASKS[:40])
     plain = model["serving_default"](images=images, tasks=tasks)
     named = model["by_task_name"](images=images, task_names=tf.gather(list(DATA.tasks), tasks))
@@ -172,8 +188,8 @@ def test_signatures_for_names_routes_and_paths(trained):
     assert np.abs(other["probabilities"] - plain["probabilities"]).max() > 1e-3
 
 
-def test_a_block_of_each_layer_can_be_chosen_in_a_routing_network(trained):
-    model = lrn_tf.load(str(trained("routing")[1])).signatures
+def test_a_block_of_each_layer_can_be_chosen_in_a_routing_network(load_model):
+    model = load_model("routing").signatures
     images, tasks = tf.constant(DATA.test.images[:40]), tf.constant(TASKS[:40])
     plain = model["serving_default"](images=images, tasks=tasks)
     followed = model["forward_path"](images=images, path=plain["path"])
@@ -186,8 +202,8 @@ def test_a_block_of_each_layer_can_be_chosen_in_a_routing_network(trained):
     "path",
     [[0, 0, 0, 0], [0, 6, 18, 18], [18, 0, 12, 18], [0, 12, 6, 18], [-1, 12, 18, 18], [0, 99, 18, 18]],
 )
-def test_a_path_that_is_no_network_is_refused(path, trained):
-    model = lrn_tf.load(str(trained("lrn")[1])).signatures
+def test_a_path_that_is_no_network_is_refused(path, load_model):
+    model = load_model("lrn").signatures
     legal = [0, 12, 18, 18]  # conv_in, flat_out
     images = tf.constant(DATA.test.images[:2])
     model["forward_path"](images=images, path=[legal, legal])
@@ -195,8 +211,8 @@ def test_a_path_that_is_no_network_is_refused(path, trained):
         model["forward_path"](images=images, path=[legal, path])
 
 
-def test_unknown_tasks_are_refused(trained):
-    model = lrn_tf.load(str(trained("lrn")[1]))
+def test_unknown_tasks_are_refused(load_model):
+    model = load_model("lrn")
     images = DATA.test.images[:1]
     for task in (-1, 10, "digit x"):
         with pytest.raises(ValueError, match=f"task {task!r} is unknown; known are digit 0, digit 1"):
@@ -212,14 +228,14 @@ def test_unknown_tasks_are_refused(trained):
             model(wrong, [0])
 
 
-def test_saved_model_cli_shows_and_runs_it(trained, tmp_path):
+def test_saved_model_cli_shows_and_runs_it(trained, load_model, forked, tmp_path):
     folder = str(trained("lrn")[1])
     cli = shutil.which("saved_model_cli", path=os.path.dirname(sys.executable))
 
     def call(*arguments):
-        done = subprocess.run([cli, *arguments], capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr[-2000:]
-        return done.stdout
+        code, out, err = forked(cli, arguments, tmp_path)
+        assert code == 0, err[-2000:]
+        return out
 
     shown = call("show", "--dir", folder, "--tag_set", "serve", "--signature_def", "serving_default")
     for line in (
@@ -233,7 +249,7 @@ def test_saved_model_cli_shows_and_runs_it(trained, tmp_path):
     inputs = f"images={tmp_path}/in.npz[images];tasks={tmp_path}/in.npz[tasks]"
     options = ("--tag_set", "serve", "--signature_def", "serving_default", "--inputs", inputs)
     call("run", "--dir", folder, *options, "--outdir", str(tmp_path / "out"))
-    answer = lrn_tf.load(folder)(DATA.test.images[:5], TASKS[:5])
+    answer = load_model("lrn")(DATA.test.images[:5], TASKS[:5])
     np.testing.assert_array_equal(np.load(tmp_path / "out" / "path.npy"), answer["path"])
     np.testing.assert_allclose(
         np.load(tmp_path / "out" / "probabilities.npy"), answer["probabilities"], atol=1e-6
@@ -282,9 +298,9 @@ def test_loading_leaves_keras_as_it_was(trained):
 def test_a_link_to_a_model_stays_a_link(trained, tmp_path):
     shutil.copytree(trained("routing")[1], tmp_path / "model")
     (tmp_path / "current").symlink_to("model")
-    export(str(trained("lrn")[0]), str(tmp_path / "current"))
+    export(str(trained(QUICK)[0]), str(tmp_path / "current"))
     assert (tmp_path / "current").is_symlink()
-    assert json.loads((tmp_path / "model" / "lrn_tf.json").read_text())["settings"]["method"] == "lrn"
+    assert json.loads((tmp_path / "model" / "lrn_tf.json").read_text())["settings"]["method"] == QUICK
     assert sorted(path.name for path in tmp_path.iterdir()) == ["current", "model"]
 
 
@@ -294,7 +310,7 @@ def contents(folder):
 
 @pytest.mark.parametrize("moment", ["save", "describe", "readme", "CDLL"])
 def test_a_kill_leaves_the_old_model(moment, trained, tmp_path, monkeypatch):
-    run, model = trained("lrn")
+    run, model = trained(QUICK)
     shutil.copytree(model, tmp_path / "model")
     before = contents(tmp_path / "model")
 
@@ -310,10 +326,9 @@ def test_a_kill_leaves_the_old_model(moment, trained, tmp_path, monkeypatch):
 
 
 def test_a_new_model_replaces_the_old_in_one_step(trained, tmp_path):
-    run, model = trained("lrn")
     shutil.copytree(trained("routing")[1], tmp_path / "model")
-    export(str(run), str(tmp_path / "model"))
-    assert json.loads((tmp_path / "model" / "lrn_tf.json").read_text())["settings"]["method"] == "lrn"
+    export(str(trained(QUICK)[0]), str(tmp_path / "model"))
+    assert json.loads((tmp_path / "model" / "lrn_tf.json").read_text())["settings"]["method"] == QUICK
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
@@ -327,25 +342,22 @@ def test_what_is_no_model_is_not_replaced(trained, tmp_path):
     assert (tmp_path / "folder" / "thesis.tex").exists()
 
 
-def program(name, *arguments):
-    environment = {n: value for n, value in os.environ.items() if n != "TF_CPP_MIN_LOG_LEVEL"}
-    return subprocess.run(
-        [sys.executable, "-m", f"lrn_tf.{name}", *arguments],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
+@pytest.fixture
+def program(forked, tmp_path):
+    """Runs one of our programs, as `subprocess.run` does."""
+    return lambda name, *arguments: subprocess.CompletedProcess(
+        name, *forked(f"lrn_tf.{name}", arguments, tmp_path)
     )
 
 
-def test_files_are_classified_and_unreadable_ones_named(trained, tmp_path):
+def test_files_are_classified_and_unreadable_ones_named(trained, load_model, program, tmp_path):
     rows = [3, 500]
     for row in rows:
         keras.utils.save_img(tmp_path / f"{row}.png", DATA.test.images[DATA.test.image[row]], scale=False)
     (tmp_path / "broken.png").write_bytes(b"\x89PNG nothing")
     files = [str(tmp_path / name) for name in ("3.png", "broken.png", "missing.png", "500.png")]
     model = str(trained("lrn")[1])
-    expected = lrn_tf.load(model)(DATA.test.images[DATA.test.image[rows]], ["digit 7"] * 2)
+    expected = load_model("lrn")(DATA.test.images[DATA.test.image[rows]], ["digit 7"] * 2)
 
     done = program("predict", f"--model={model}", "--task=digit 7", "--json", *files)
     assert done.returncode == 1
@@ -360,7 +372,10 @@ def test_files_are_classified_and_unreadable_ones_named(trained, tmp_path):
         assert row["probability"] == pytest.approx(expected["probabilities"][i].max(), abs=1e-5)
         assert row["path"] == [name for name in expected["path_names"][i] if name]
 
-    table = program("predict", f"--model={model}", "--task=7", files[0])
+    # A start of Python's own: nothing but the answer is said.
+    command = [sys.executable, "-m", "lrn_tf.predict", f"--model={model}", "--task=7", files[0]]
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    table = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert table.returncode == 0 and not table.stderr
     assert table.stdout.split()[0] == files[0] and table.stdout.split()[-1].startswith(
         ("fc_out", "flat_out")
@@ -379,13 +394,13 @@ def test_files_are_classified_and_unreadable_ones_named(trained, tmp_path):
         ("predict", ("--model=x",), "no image file is given; name one or more, see --help"),
     ],
 )
-def test_bad_input_is_one_line(name, arguments, said):
+def test_bad_input_is_one_line(name, arguments, said, program):
     done = program(name, *arguments)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1 and done.stderr.startswith(f"lrn_tf: {said}")
 
 
-def test_a_damaged_model_is_named(trained, tmp_path):
+def test_a_damaged_model_is_named(trained, program, tmp_path):
     shutil.copytree(trained("lrn")[1], tmp_path / "model")
     graph = pathlib.Path(tmp_path / "model" / "saved_model.pb")
     graph.write_bytes(graph.read_bytes()[:1000])

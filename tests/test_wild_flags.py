@@ -10,7 +10,6 @@ import stat
 
 import hypothesis
 import pytest
-from forked import Forked
 from hypothesis import strategies as st
 from wild import wild
 
@@ -107,13 +106,6 @@ FLAG_SETS = st.tuples(
 )
 
 
-@pytest.fixture(scope="module")
-def forked():
-    process = Forked()
-    yield process
-    process.close()
-
-
 @pytest.fixture
 def folder(tmp_path):
     """Made anew for each flag set: with things that flags may point to."""
@@ -156,6 +148,7 @@ def check(outcome, here):
             assert (path.parent / "lrn_tf.json").exists()
 
 
+@pytest.mark.slow
 def test_any_flags_at_all(forked, folder, record_property):
     codes = []
 
@@ -167,7 +160,7 @@ def test_any_flags_at_all(forked, folder, record_property):
         allowed, strange, first = flag_set
         here, start = folder(), ["--workdir=run", "--dup=1", "--depth=2", "--d_model=4"]
         given = [*strange, *allowed] if first else [*allowed, *strange]
-        outcome = forked("lrn_tf.main", [*start, *given, "--max_steps=1"], here, stand_in=True)
+        outcome = forked("lrn_tf.main", [*start, *given, "--max_steps=1"], here, stand_in=0)
         hypothesis.note(f"{outcome}")
         check(outcome, here)
         codes.append(outcome[0])
@@ -216,7 +209,7 @@ def test_a_path_that_will_not_do_is_refused_at_once(forked, folder, flag, record
     """Not after training. These are rare among random ones."""
     here = folder()
     flags = ["--workdir=run", "--dup=1", "--depth=2", "--d_model=4", flag, "--max_steps=1"]
-    outcome = forked("lrn_tf.main", flags, here, stand_in=True)
+    outcome = forked("lrn_tf.main", flags, here, stand_in=0)
     check(outcome, here)
     assert outcome[0] == 2 and not list(here.rglob("checkpoints"))
     record_property("flag sets", 1)

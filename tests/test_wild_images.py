@@ -10,7 +10,6 @@ import stat
 import hypothesis
 import numpy as np
 import pytest
-from forked import Forked
 from hypothesis import strategies as st
 from PIL import Image
 from wild import wild
@@ -159,9 +158,9 @@ def names(folder):
     return sorted(os.fsencode(path) for path in folder.rglob("*"))
 
 
-def test_any_image_files_at_all_are_classified_or_named(exported, tmp_path, record_property):
+@pytest.mark.slow
+def test_any_image_files_at_all_are_classified_or_named(exported, forked, tmp_path, record_property):
     """Each kind once; a grey network is asked about images in colour and of any size."""
-    forked = Forked()
     files = [
         put(tmp_path, what, f"{i} {STEMS[i % len(STEMS)]}", ".jpg")
         for i, what in enumerate([*CONTENTS, *THINGS])
@@ -174,7 +173,6 @@ def test_any_image_files_at_all_are_classified_or_named(exported, tmp_path, reco
         [f"--model={exported / 'model'}", "--task=3", "--json", *map(str, files)],
         tmp_path,
     )
-    forked.close()
     assert code == 1 and "Traceback" not in err, err
     rows = [json.loads(line) for line in out.splitlines()]
     left_out = [line for line in err.splitlines() if line.startswith("left out ")]
