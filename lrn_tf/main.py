@@ -11,7 +11,6 @@ from absl import flags
 
 from lrn_tf import compile_cache, program
 from lrn_tf.errors import UserError
-from lrn_tf.export import check_output, export
 from lrn_tf.quiet import find_devices, import_tensorflow
 from lrn_tf.settings import BENCHMARKS, LRNS, PRESETS, SGD_METHODS, Settings, resolve
 from lrn_tf.storage.workdir import Workdir
@@ -95,6 +94,8 @@ def train(settings: Settings) -> int:
     workdir = Workdir(settings)
     workdir.check()
     if settings.export_dir:
+        from lrn_tf.export import check_output, export  # with NumPy, which a flag's typo need not cost
+
         check_output(settings.export_dir, settings.workdir)
     device, strategy = prepare(settings)
     from lrn_tf.data import benchmarks

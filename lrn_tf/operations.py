@@ -17,18 +17,18 @@ from lrn_tf.errors import UserError
 COMPUTING = frozenset(
     # what is given, and in which order things happen
     "Assert Const EnsureShape Identity IdentityN If NoOp PartitionedCall ReadVariableOp"
-    " StatefulPartitionedCall StopGradient"
+    " PlaceholderWithDefault StatefulPartitionedCall StatelessIf StopGradient"
     # numbers
     " AddV2 Cast Exp FloorMod Log LogSoftmax Maximum Minimum Mul Neg RealDiv Relu Round Rsqrt Softmax"
     " SquaredDifference Sub Xlogy ZerosLike"
     # truth
     " All Any Equal Greater GreaterEqual Less LessEqual LogicalAnd LogicalNot LogicalOr Select SelectV2"
     # sums over numbers
-    " ArgMax BatchMatMulV2 BiasAdd Conv2D DenseBincount Einsum MatMul Max MaxPool Mean Min Prod"
+    " ArgMax BatchMatMulV2 BiasAdd Conv2D Cumsum DenseBincount Einsum MatMul Max MaxPool Mean Min Prod"
     " ScaleAndTranslate Sum TopKV2"
     # where numbers stand
     " ConcatV2 ExpandDims Fill GatherNd GatherV2 OneHot Pack Range Reshape ScatterNd Shape Size SplitV"
-    " Squeeze StridedSlice TensorScatterUpdate Tile Transpose Unpack Where".split()
+    " Squeeze StridedSlice TensorScatterUpdate Tile Transpose Unpack UpperBound Where".split()
 )
 # A server written in C++ needs these, too: it finds variables by their names, and restores them from a
 # file by functions of the graph. Functions that hold one are left out of what is loaded here.

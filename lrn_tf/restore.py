@@ -1,5 +1,6 @@
 """From the folder of a run back to its network, with the weights of its newest checkpoint."""
 
+from lrn_tf import compile_cache
 from lrn_tf.errors import UserError
 from lrn_tf.quiet import start_tensorflow
 from lrn_tf.settings import Settings, resolve
@@ -15,6 +16,8 @@ def restore(run: Run):
     Raises:
         UserError: there is no checkpoint that can be read.
     """
+    if settings_of(run).cache:
+        compile_cache.use()
     start_tensorflow()
     from lrn_tf.data.benchmarks import Problem
     from lrn_tf.served import Served

@@ -1,10 +1,12 @@
 """Folders of runs that nobody trained: what config.json and metrics.jsonl say, made up."""
 
 import dataclasses
+import json
 import pathlib
 
 from lrn_tf.settings import resolve
 from lrn_tf.storage.config import Config
+from lrn_tf.storage.files import SEAL, seal
 from lrn_tf.storage.metrics import EpochMetrics, Routes
 
 TASKS = ["left", "right"]
@@ -58,3 +60,12 @@ def make_run(folder, accuracies, routes=ROUTES, **given) -> str:
     lines = [metrics(i + 1, a, routes=routes, split=split) for i, a in enumerate(accuracies)]
     (folder / "metrics.jsonl").write_text("".join(line.to_json() + "\n" for line in lines))
     return str(folder)
+
+
+def change_settings(folder, change) -> None:
+    """Rewrites a run's config.json, checksum and all, after `change` has altered the settings in it."""
+    path = pathlib.Path(folder) / "config.json"
+    held = json.loads(path.read_text())
+    del held[SEAL]
+    change(held["settings"])
+    path.write_text(json.dumps(seal(held)))

@@ -1,21 +1,41 @@
-"""GroupedAdam: each group against plain Adam over the steps that used it."""
+"""Adam against Keras', and GroupedAdam: each module against plain Adam over the steps that used it."""
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from lrn_tf.modules.adam import GroupedAdam
+from lrn_tf.modules.adam import Adam, GroupedAdam
 
-SHAPES = [[(3, 2), (2,)], [(4,)], [], [(2, 2, 2), (), (5,)]]
+# Shapes of the weights of each kind's modules; those of the third kind are large: a variable each.
+MODULES = [2, 1, 2, 3]
+SHAPES = [[(3, 2), (2,)], [], [(4,), ()], [(2, 2, 2), (), (5,)]]
+COUNT = sum(MODULES)
 
 
-def make_groups(rng):
-    return [[tf.Variable(rng.normal(size=s).astype(np.float32)) for s in group] for group in SHAPES]
+def make_weights(rng):
+    def variable(*shape):
+        return tf.Variable(rng.normal(size=shape).astype(np.float32))
+
+    return [
+        [[variable(*s) for _ in range(n)] if k == 2 else variable(n, *s) for s in shapes]
+        for k, (n, shapes) in enumerate(zip(MODULES, SHAPES, strict=True))
+    ]
 
 
-def random_like(rng, groups):
-    return [[tf.constant(rng.normal(size=w.shape), tf.float32) for w in group] for group in groups]
+def make(rng):
+    weights = make_weights(rng)
+    return weights, GroupedAdam(weights, MODULES)
+
+
+def random_like(rng, weights):
+    return tf.nest.map_structure(lambda w: tf.constant(rng.normal(size=w.shape), tf.float32), weights)
+
+
+def by_module(weights):
+    """Arrays, in a list for each module."""
+    kinds = zip(MODULES, weights, strict=True)
+    return [[w[i].numpy() for w in kind] for count, kind in kinds for i in range(count)]
 
 
 def arrays(tensors):
@@ -27,105 +47,100 @@ def apply_in(mode, adam):
 
 
 @pytest.mark.parametrize("mode", ["eager", "graph"])
-def test_each_group_counts_its_own_steps(mode):
+def test_each_module_counts_its_own_steps(mode):
     rng = np.random.default_rng(0)
-    groups = make_groups(rng)
-    weights = [[w.numpy().astype(np.float64) for w in group] for group in groups]
-    first, second = ([[0 * w for w in group] for group in weights] for _ in range(2))
-    steps = [0] * len(groups)
-    adam = GroupedAdam(groups)
+    weights, adam = make(rng)
+    modules = [[w.astype(np.float64) for w in module] for module in by_module(weights)]
+    first, second = ([[0 * w for w in module] for module in modules] for _ in range(2))
+    steps = [0] * COUNT
     apply = apply_in(mode, adam)
     for step in range(20):
-        gradients, used = random_like(rng, groups), rng.random(len(groups)) < 0.5
-        used[3] &= step > 10  # its first update comes late
+        gradients, used = random_like(rng, weights), rng.random(COUNT) < 0.5
+        used[[0, 3]] &= step > 10  # whose first updates come late
         rate = 0.1 / (1 + step)
         apply(gradients, tf.constant(used), tf.constant(rate, tf.float32))
-        for g in np.flatnonzero(used):
-            steps[g] += 1
-            for i, gradient in enumerate(gradients[g]):
-                gradient = gradient.numpy()
-                first[g][i] = 0.9 * first[g][i] + 0.1 * gradient
-                second[g][i] = 0.999 * second[g][i] + 0.001 * gradient**2
-                mean = first[g][i] / (1 - 0.9 ** steps[g])
-                scale = np.sqrt(second[g][i] / (1 - 0.999 ** steps[g]))
-                weights[g][i] = weights[g][i] - rate * mean / (scale + 1e-8)
+        of_modules = by_module(gradients)
+        for m in np.flatnonzero(used):
+            steps[m] += 1
+            for i, gradient in enumerate(of_modules[m]):
+                first[m][i] = 0.9 * first[m][i] + 0.1 * gradient
+                second[m][i] = 0.999 * second[m][i] + 0.001 * gradient**2
+                mean = first[m][i] / (1 - 0.9 ** steps[m])
+                scale = np.sqrt(second[m][i] / (1 - 0.999 ** steps[m]))
+                modules[m][i] = modules[m][i] - rate * mean / (scale + 1e-8)
     assert adam.counts.numpy().tolist() == steps
-    found = arrays([groups, adam.first, adam.second])
-    for a, b in zip(found, tf.nest.flatten([weights, first, second]), strict=True):
+    found = [by_module(x) for x in (weights, adam.first, adam.second)]
+    for a, b in zip(tf.nest.flatten(found), tf.nest.flatten([modules, first, second]), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("mode", ["eager", "graph"])
-def test_unused_groups_stay_bit_identical(mode):
+def test_unused_modules_stay_bit_identical(mode):
     """They would move along their old moments in Adam as it is usually written."""
     rng = np.random.default_rng(0)
-    groups = make_groups(rng)
-    adam = GroupedAdam(groups)
+    weights, adam = make(rng)
+    used = np.arange(COUNT) % 2 == 0
     apply = apply_in(mode, adam)
-    apply(random_like(rng, groups), tf.constant([True] * 4), 0.1)
-    before = [arrays([groups[g], adam.first[g], adam.second[g]]) for g in range(4)]
-    apply(random_like(rng, groups), tf.constant([True, False, False, False]), 0.1)
-    after = [arrays([groups[g], adam.first[g], adam.second[g]]) for g in range(4)]
-    assert all((a != b).all() for a, b in zip(before[0], after[0], strict=True))
-    for g in (1, 2, 3):
-        assert all((a == b).all() for a, b in zip(before[g], after[g], strict=True))
-    assert adam.counts.numpy().tolist() == [2, 1, 1, 1]
+    apply(random_like(rng, weights), tf.constant([True] * COUNT), 0.1)
+    state = weights, adam.first, adam.second
+    before = [by_module(x) for x in state]
+    apply(random_like(rng, weights), tf.constant(used), 0.1)
+    for old, new in zip(before, (by_module(x) for x in state), strict=True):
+        for m, on in enumerate(used):
+            changed = [a != b for a, b in zip(old[m], new[m], strict=True)]
+            assert all(np.all(c) for c in changed) if on else not any(np.any(c) for c in changed), m
+    assert adam.counts.numpy().tolist() == (1 + used).tolist()
 
 
 def test_learning_rate_0_moves_moments_only():
     rng = np.random.default_rng(0)
-    groups = make_groups(rng)
-    adam = GroupedAdam(groups)
-    before = arrays(groups)
-    adam.apply(random_like(rng, groups), tf.constant([True] * 4), 0.0)
-    assert all((a == b).all() for a, b in zip(before, arrays(groups), strict=True))
+    weights, adam = make(rng)
+    before = arrays(weights)
+    adam.apply(random_like(rng, weights), tf.constant([True] * COUNT), 0.0)
+    assert all((a == b).all() for a, b in zip(before, arrays(weights), strict=True))
     assert all(m.any() for m in arrays([adam.first, adam.second]))
 
 
-def test_equals_keras_when_all_is_used():
+@pytest.mark.parametrize("grouped", [False, True])
+def test_equals_keras_when_all_is_used(grouped):
     rng = np.random.default_rng(0)
-    groups = make_groups(rng)
-    twins = [keras.Variable(w.numpy()) for w in tf.nest.flatten(groups)]
-    adam, reference = GroupedAdam(groups), keras.optimizers.Adam(0.01, epsilon=1e-8)
+    weights = make_weights(rng)
+    flat = tf.nest.flatten(weights)
+    adam = GroupedAdam(weights, MODULES) if grouped else Adam(flat)
+    twins = [keras.Variable(w.numpy()) for w in flat]
+    reference = keras.optimizers.Adam(0.01, epsilon=1e-8)
     reference.build(twins)
     for _ in range(10):
-        gradients = random_like(rng, groups)
-        adam.apply(gradients, tf.constant([True] * 4), 0.01)
+        gradients = random_like(rng, weights)
+        if grouped:
+            adam.apply(gradients, tf.constant([True] * COUNT), 0.01)
+        else:
+            adam.apply(tf.nest.flatten(gradients), 0.01)
         reference.apply_gradients(zip(tf.nest.flatten(gradients), twins, strict=True))
-    for weight, twin in zip(tf.nest.flatten(groups), twins, strict=True):
+    for weight, twin in zip(flat, twins, strict=True):
         np.testing.assert_allclose(weight, twin.value, atol=1e-6)
 
 
-def test_sparse_gradients():
-    """An embedding's gradient holds only the rows looked up; the others count as 0."""
-    dense, sparse = ([[tf.Variable(tf.ones((4, 2)))]] for _ in range(2))
-    adams = [GroupedAdam(dense), GroupedAdam(sparse)]
-    for _ in range(3):
-        with tf.GradientTape(persistent=True) as tape:
-            losses = [tf.reduce_sum(tf.gather(g[0][0], [1, 2, 1]) ** 2) for g in (dense, sparse)]
-        slices = tape.gradient(losses[1], sparse[0][0])
-        assert isinstance(slices, tf.IndexedSlices)
-        adams[0].apply(
-            [[tf.convert_to_tensor(tape.gradient(losses[0], dense[0][0]))]], tf.constant([True]), 0.1
-        )
-        adams[1].apply([[slices]], tf.constant([True]), 0.1)
-    assert (dense[0][0].numpy() == sparse[0][0].numpy()).all()
-    assert (sparse[0][0].numpy() != 1).any(axis=1).tolist() == [False, True, True, False]
+@pytest.mark.parametrize("grouped", [False, True])
+def test_a_checkpoint_holds_all_state(tmp_path, grouped):
+    def made(rng):
+        weights = make_weights(rng)
+        return weights, GroupedAdam(weights, MODULES) if grouped else Adam(tf.nest.flatten(weights))
 
-
-def test_a_checkpoint_holds_all_state(tmp_path):
-    rng = np.random.default_rng(0)
-
-    def train(groups, adam, steps, seed):
+    def train(weights, adam, steps, seed):
         rng = np.random.default_rng(seed)
         for _ in range(steps):
-            adam.apply(random_like(rng, groups), tf.constant(rng.random(4) < 0.7), 0.01)
-        return arrays(groups)
+            gradients, used = random_like(rng, weights), tf.constant(rng.random(COUNT) < 0.7)
+            if grouped:
+                adam.apply(gradients, used, 0.01)
+            else:
+                adam.apply(tf.nest.flatten(gradients), 0.01)
+        return arrays(weights)
 
-    groups, fresh = make_groups(rng), make_groups(rng)
-    adam, fresh_adam = GroupedAdam(groups), GroupedAdam(fresh)
-    train(groups, adam, 5, seed=1)
-    path = tf.train.Checkpoint(groups=groups, **adam.variables).save(str(tmp_path / "adam"))
-    tf.train.Checkpoint(groups=fresh, **fresh_adam.variables).restore(path).assert_consumed()
-    found, expected = (train(g, a, 5, seed=2) for g, a in ((fresh, fresh_adam), (groups, adam)))
+    rng = np.random.default_rng(0)
+    (weights, adam), (fresh, fresh_adam) = made(rng), made(rng)
+    train(weights, adam, 5, seed=1)
+    path = tf.train.Checkpoint(weights=weights, **adam.variables).save(str(tmp_path / "adam"))
+    tf.train.Checkpoint(weights=fresh, **fresh_adam.variables).restore(path).assert_consumed()
+    found, expected = (train(w, a, 5, seed=2) for w, a in ((fresh, fresh_adam), (weights, adam)))
     assert all((a == b).all() for a, b in zip(found, expected, strict=True))

@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from made_runs import make_run
+from made_runs import change_settings, make_run
 
 from lrn_tf.errors import UserError
 from lrn_tf.results import curves
@@ -120,9 +120,7 @@ def test_text_in_a_picture_is_no_formula(make, text):
 def test_a_setting_that_came_later_is_missing_in_earlier_runs(make, tmp_path):
     given = dict(method="routing", benchmark="digits_mtl")
     folders = [make("a", [0.1], **given), make("b", [0.1], **given, rho=0.5)]
-    earlier = json.loads((tmp_path / "a" / "config.json").read_text())
-    del earlier["settings"]["rho"], earlier["sha256"]
-    (tmp_path / "a" / "config.json").write_text(json.dumps(earlier))
+    change_settings(folders[0], lambda settings: settings.pop("rho"))
     assert [group.label for group in runs.group(list(map(runs.read, folders)))] == ["digits_mtl", "rho_0.5"]
 
 
@@ -134,10 +132,7 @@ def test_a_half_written_line_does_not_count(make):
 
 
 def write_config(folder, **settings):
-    """A config.json with other settings, without its checksum."""
-    held = json.loads((folder / "config.json").read_text())
-    del held["sha256"]
-    (folder / "config.json").write_text(json.dumps({**held, "settings": held["settings"] | settings}))
+    change_settings(folder, lambda held: held.update(settings))
 
 
 def write_line(folder, **values):

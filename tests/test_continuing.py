@@ -1,5 +1,7 @@
 """Runs of the tiny method that are killed, damaged or cut short, and continued."""
 
+import shutil
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -98,6 +100,6 @@ def test_more_epochs_continue_a_finished_run(whole, tmp_path):
 
 
 def test_metrics_without_a_checkpoint_start_anew(whole, tmp_path):
-    (tmp_path / "metrics.jsonl").write_text('{"step": 5}\n{"step": 10}\n')
+    shutil.copy(whole[0] / "metrics.jsonl", tmp_path)
     run(tmp_path)
     assert_same_run(tmp_path, whole[0])

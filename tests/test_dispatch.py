@@ -12,6 +12,7 @@ from lrn_tf.modules import pools
 from lrn_tf.modules.dispatch import Modules, run_all
 from lrn_tf.modules.pool import HIDDEN, INPUT, OUTPUT, Kind, Pool
 from lrn_tf.modules.waves import Waves
+from lrn_tf.modules.weights import split
 
 BATCH, DEPTH = 12, 5
 
@@ -99,7 +100,7 @@ def make_modules(pool, policy="float32"):
         modules = Modules(pool, DEPTH)
     finally:
         keras.config.set_dtype_policy("float32")
-    for weight in modules.trainable_variables:
+    for weight in tf.nest.flatten(modules.weights):
         weight.assign_add(0.1 * tf.random.normal(weight.shape, dtype=weight.dtype))
     return modules
 
@@ -123,21 +124,23 @@ def one_by_one(modules, images, paths):
     for row, path in enumerate(paths.numpy()):
         x = images[row : row + 1]
         for m in path[path < modules.pool.pass_id]:
-            x = modules.layer_of[m](x)
+            x = modules.run_module(m, x)
         logits.append(tf.cast(x, tf.float32))
     return tf.concat(logits, axis=0)
 
 
 def results(modules, run, images, paths):
-    """Logits, and the gradients of images and of all weights: one list per module."""
-    weights = [modules.weights_of(m) for m in range(len(modules.pool))]
+    """Logits, and the gradients of images and of all weights: one tuple per module."""
     with tf.GradientTape() as tape:
         tape.watch(images)
         logits = run(modules, images, paths)
         # A sum would give every example and class the same gradient.
         factors = tf.reshape(tf.linspace(0.5, 2.0, tf.size(logits)), tf.shape(logits))
         loss = tf.reduce_mean(tf.sin(logits) * factors)
-    return logits, *tape.gradient(loss, [images, weights], unconnected_gradients="zero")
+    of_images, of_kinds = tape.gradient(loss, [images, modules.weights], unconnected_gradients="zero")
+    kinds = zip(modules.pool.kinds, of_kinds, strict=True)
+    of_modules = [module for kind, mine in kinds for module in split(mine) or [()] * kind.dup]
+    return logits, of_images, of_modules
 
 
 def assert_near(found, expected):
@@ -234,8 +237,8 @@ def recorder_pool():
 def test_modules_run_on_just_the_examples_that_chose_them(rules):
     pool = recorder_pool()
     modules = Modules(pool, DEPTH)
-    for m in range(len(pool)):
-        modules.weights_of(m)[0].assign(m)
+    for k, (numbers,) in enumerate(modules.weights):
+        numbers.assign(tf.cast(pool.modules(k), tf.float32))
     forward = tf.function(modules, autograph=False)
     # The last hidden module and the first output module are in no network.
     left_out = [6, 7]
@@ -277,7 +280,8 @@ def test_bfloat16(rules):
     paths = tf.constant(rules(pool, DEPTH).sample(BATCH, np.random.default_rng(4)))
     images = random_images(pool)
     half, full = make_modules(pool, "mixed_bfloat16"), make_modules(pool)
-    full.set_weights(half.get_weights())
+    for mine, theirs in zip(*(tf.nest.flatten(m.weights) for m in (full, half)), strict=True):
+        mine.assign(theirs)
     found, expected = in_graph(half)(images, paths), results(full, run_all, images, paths)
     assert {x.dtype for x in tf.nest.flatten(found)} == {tf.float32}
     np.testing.assert_allclose(found[0], expected[0], atol=0.1)

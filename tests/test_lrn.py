@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from lrn_tf.methods.lrn import LRN
 from lrn_tf.modules import pools
+from lrn_tf.modules.weights import split
 from lrn_tf.policy import ppo
 from lrn_tf.policy.episodes import revisit
 from lrn_tf.settings import resolve
@@ -94,8 +95,9 @@ def test_a_step_changes_the_router_and_the_modules_in_use_and_nothing_else(train
     assert earlier[~np.array(used)].any()
 
     def modules():
-        groups = zip(lrn.module_adam.groups, lrn.module_adam.first, lrn.module_adam.second, strict=True)
-        return [[w.numpy() for w in tf.nest.flatten(group)] for group in groups]
+        adam = lrn.module_adam
+        kinds = [split(sum(kind, [])) for kind in zip(adam.weights, adam.first, adam.second, strict=True)]
+        return [[w.numpy() for w in module] for kind in kinds for module in kind]
 
     before, router_before = modules(), [w.numpy() for w in lrn.router_weights]
     training.step(*alike, SEED, tf.constant(1e-3))
@@ -109,7 +111,7 @@ def test_a_step_changes_the_router_and_the_modules_in_use_and_nothing_else(train
 
 def test_learning_rate_0_changes_no_weight(training):
     lrn = training.lrn
-    weights = [*tf.nest.flatten(lrn.module_adam.groups), *lrn.router_weights]
+    weights = [*tf.nest.flatten(lrn.modules.weights), *lrn.router_weights]
     before = [w.numpy() for w in weights]
     training.run(2, rate=0.0)
     assert all(np.array_equal(a, w) for a, w in zip(before, weights, strict=True))
@@ -204,12 +206,13 @@ def record_minibatches(lrn, monkeypatch):
     """The list that PPO's minibatches will be put in, instead of being learned from."""
     minibatches = []
 
-    def record(images, tasks, episodes, advantage, returns):
-        minibatches.append((tasks.numpy(), advantage.numpy(), returns.numpy(), episodes.actions.numpy()))
+    def record(rows, learning_rate, images, tasks, episodes, advantage, returns):
+        minibatch = tasks, advantage, returns, episodes.actions
+        minibatches.append([tf.gather(x, rows).numpy() for x in minibatch])
         names = [name.removeprefix("losses/") for name in LRN.SCALARS if name.startswith("losses/")]
-        return [tf.zeros_like(w) for w in lrn.router_weights], dict.fromkeys(names, tf.constant(0.0))
+        return dict.fromkeys(names, tf.constant(0.0))
 
-    monkeypatch.setattr(lrn, "_ppo_gradients", record)
+    monkeypatch.setattr(lrn, "_learn", record)
     return minibatches
 
 
@@ -249,7 +252,14 @@ def test_minibatches_are_drawn_anew_in_each_step(training, monkeypatch):
 
 def test_number_of_router_updates(training):
     training.run(3)
-    assert training.lrn.router_adam.counts.numpy().tolist() == [3 * 2 * (BATCH // 16)]
+    assert training.lrn.router_adam.count.numpy() == 3 * 2 * (BATCH // 16)
+
+
+def learn(lrn, minibatch, rate=1e-2):
+    """One step of PPO on all rows; its statistics, and the gradients that Adam was given."""
+    statistics = lrn._learn(tf.range(BATCH), tf.constant(rate), *minibatch)
+    # Adam's first moments, which were zero before.
+    return statistics, [10 * m.numpy() for m in lrn.router_adam.first]
 
 
 def test_ppo_starts_at_ratio_1_and_clips_gradients(training):
@@ -259,7 +269,7 @@ def test_ppo_starts_at_ratio_1_and_clips_gradients(training):
     advantage, returns = np.random.default_rng(0).normal(size=(2, BATCH, DEPTH)).astype(np.float32)
     # A large value loss, so that there is a gradient to clip.
     returns *= 100
-    gradients, statistics = lrn._ppo_gradients(images, tasks, episodes, advantage, returns)
+    statistics, gradients = learn(lrn, (images, tasks, episodes, advantage, returns))
     assert abs(float(statistics["approx_kl"])) < 1e-6
     assert float(statistics["clipfrac"]) == 0
     assert float(statistics["gradient_norm"]) > 1
@@ -280,7 +290,7 @@ def test_the_norm_that_is_clipped_is_that_of_the_whole_gradient(training):
     whole = [tf.convert_to_tensor(g).numpy() for g in tape.gradient(loss, lrn.router_weights)]
     norm = np.sqrt(sum((g**2).sum() for g in whole))
     assert norm > lrn.coefficients.gradient_norm
-    clipped, statistics = lrn._ppo_gradients(images, tasks, episodes, advantage, advantage)
+    statistics, clipped = learn(lrn, (images, tasks, episodes, advantage, advantage))
     np.testing.assert_allclose(statistics["gradient_norm"], norm, rtol=1e-5)
     for a, b in zip(clipped, whole, strict=True):
         np.testing.assert_allclose(a, b * lrn.coefficients.gradient_norm / norm, rtol=1e-3, atol=1e-6)
@@ -346,8 +356,7 @@ def test_ppo_makes_rewarded_actions_more_likely(training):
         rewarded = tf.cast(episodes.actions[:, :1] == 0, tf.float32)
         advantage = tf.pad(2 * rewarded - 1, [[0, 0], [0, DEPTH - 1]])
         minibatch = images, tasks, episodes, advantage, episodes.values
-        gradients, _ = lrn._ppo_gradients(*minibatch)
-        lrn.router_adam.apply([gradients], tf.constant([True]), 1e-2)
+        learn(lrn, minibatch)
     assert episodes_and_share(99)[1] > 0.9
 
 

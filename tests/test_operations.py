@@ -22,11 +22,12 @@ from lrn_tf.settings import LRNS, SGD_METHODS, resolve
 from lrn_tf.storage import files
 from lrn_tf.training.precision import layers_compute_in
 
-LRN = dict(dup=1, depth=3, d_model=4)
+LRN = dict(dup=1, depth=3)
 # All methods, and every choice within them that brings operations of its own.
 EXPORTS = [
-    dict(method="lrn", pool="pyramid", dtype="bfloat16", **LRN),
-    dict(method="random_route", **LRN),
+    dict(method="lrn", pool="pyramid", d_model=16, dtype="bfloat16", **LRN),
+    dict(method="lrn", actor="pointer", d_model=4, **LRN),
+    dict(method="random_route", d_model=4, **LRN),  # too narrow for the folded decoder
     dict(method="routing", agents="single", policy="approximate", dtype="bfloat16"),
     dict(method="routing", agents="dispatched", policy="tabular_literal"),
     dict(method="cross_stitch", dtype="bfloat16"),

@@ -11,6 +11,7 @@ import sys
 
 import numpy as np
 import pytest
+from made_runs import change_settings
 
 from lrn_tf.data.benchmarks import Benchmark, Examples
 from lrn_tf.errors import UserError
@@ -145,9 +146,7 @@ def broken(digits_run, tmp_path):
 
 
 def change_config(run, **settings):
-    held = json.loads((run / "config.json").read_text())
-    del held["sha256"]
-    (run / "config.json").write_text(json.dumps({**held, "settings": held["settings"] | settings}))
+    change_settings(run, lambda held: held.update(settings))
 
 
 def change_line(run, **values):

@@ -47,7 +47,7 @@ def test_benchmark_prints_every_part_and_ratio(run):
         # Times on images this small have nothing to do with arithmetic, but none can beat it.
         assert 0 <= float(floor) <= 1.1 * float(time), name
     for pattern in (
-        r"first step after [\d.]+ s; peak memory [\d.]+ GiB",
+        r"first step after [\d.]+ s \(.* compiled before.*\); peak memory [\d.]+ GiB",
         r"mask-all: step [\d.]+ ms",
         r"waiting for data: [\d.]+ x",
         r"evaluation of 3,590 examples \d+ ms: fixed network \d+ ms \+ routing \d+ ms",

@@ -93,10 +93,10 @@ def test_one_kind_of_modules_runs_as_each_module_alone(dup):
     # The last of three modules is chosen by nobody.
     chosen = rng.integers(0, max(dup - 1, 1), BATCH).astype(np.int32)
     x = tf.constant(rng.normal(size=(BATCH, 5)), tf.float32)
-    weights = [w for m in pool.modules(0) for w in modules.weights_of(m)]
+    weights = modules.weights[0]
 
     def plain(x):
-        rows = [modules.layer_of[chosen[i]](x[i : i + 1]) for i in range(BATCH)]
+        rows = [modules.run_module(chosen[i], x[i : i + 1]) for i in range(BATCH)]
         return tf.concat(rows, axis=0)
 
     def gradients(run):

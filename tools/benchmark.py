@@ -29,7 +29,7 @@ from lrn_tf.errors import UserError
 from lrn_tf.methods.build import describe
 from lrn_tf.methods.losses import cross_entropy
 from lrn_tf.methods.lrn import LRN
-from lrn_tf.modules.adam import GroupedAdam
+from lrn_tf.modules.adam import Adam
 from lrn_tf.modules.dispatch import run_all
 from lrn_tf.modules.pool import build_layer
 from lrn_tf.modules.pools import make_pool
@@ -54,7 +54,7 @@ class FixedNetwork:
         self.kinds = pool.varied_network(depth)
         self.shapes = [pool.kinds[k].input for k in self.kinds]
         self.layers = [build_layer(pool.kinds[k]) for k in self.kinds]
-        self.adam = GroupedAdam([[w.value for w in layer.trainable_variables] for layer in self.layers])
+        self.adam = Adam([w.value for layer in self.layers for w in layer.trainable_variables])
 
     def logits(self, images):
         x = images
@@ -66,13 +66,11 @@ class FixedNetwork:
         with tf.GradientTape() as tape:
             ce = cross_entropy(self.logits(images), labels)
             loss = tf.reduce_mean(ce)
-        return loss, tape.gradient(loss, self.adam.groups)
+        return loss, tape.gradient(loss, self.adam.weights)
 
     def train_step(self, images, labels, learning_rate):
         loss, gradients = self.gradients(images, labels)
-        with tf.device("CPU:0"):
-            used = tf.ones(len(self.layers), tf.bool)
-        self.adam.apply(gradients, used, learning_rate)
+        self.adam.apply(gradients, learning_rate)
         return loss
 
     def times(self, batch):
@@ -121,8 +119,9 @@ def main(_):
     network = ", ".join(method.pool.kinds[k].name for k in fixed.kinds)
     machine = measure_machine("bfloat16" if settings.dtype == "bfloat16" else "float32")
     print(
-        f"{settings.benchmark}, pool {settings.pool}, dup {settings.dup}, depth {settings.depth}, tasks"
-        f" {tasks}, batch {settings.batch_size}, {settings.dtype}, {device}; mean length {length:.2f}\n"
+        f"{settings.benchmark}, pool {settings.pool}, dup {settings.dup}, depth {settings.depth},"
+        f" actor {settings.actor}, tasks {tasks}, batch {settings.batch_size}, {settings.dtype}, {device};"
+        f" mean length {length:.2f}\n"
         f"matrix products {machine.products / 1e9:.0f} GFLOP/s, memory {machine.memory / 1e9:.0f} GB/s\n"
         f"fixed network: {network}\n"
     )
@@ -138,7 +137,8 @@ def main(_):
     dispatch = parts[DISPATCH]
     print(f"\ndispatch ({DISPATCH}): {dispatch / fixed_modules:.2f} x the fixed network's")
     print(f"waiting for data: {whole / ready:.3f} x the step on a batch that is already there")
-    print(f"first step after {first:.1f} s; peak memory {peak:.2f} GiB after it", flush=True)
+    cached = "what was compiled before kept" if settings.cache else "nothing compiled before"
+    print(f"first step after {first:.1f} s ({cached}); peak memory {peak:.2f} GiB after it", flush=True)
     if EVALUATION.value:
         evaluation, forward, routing = time_evaluation(method, fixed, benchmark)
         print(
@@ -164,7 +164,9 @@ def print_table(table, floors, fixed_step):
 
 def part_floors(floors, method, chosen, settings):
     """Milliseconds that each part of a step takes at the least."""
-    layers, pool = method.modules.layer_of, method.pool
+    pool = method.pool
+    of_kinds = [build_layer(kind) for kind in pool.kinds]
+    layers = [of_kinds[k] for k in pool.kind]
     shapes = [pool.kinds[k].input for k in pool.kind]
     episodes = settings.batch_size * router_operations(
         method.router, pool.image, method.process.max_candidates

@@ -32,6 +32,7 @@ from lrn_tf.data.benchmarks import load
 from lrn_tf.errors import UserError
 from lrn_tf.methods.build import build
 from lrn_tf.methods.losses import cross_entropy, right
+from lrn_tf.modules.weights import split
 from lrn_tf.policy import reward
 from lrn_tf.results.evaluation import task_information
 from lrn_tf.settings import LRNS
@@ -133,13 +134,14 @@ class EarlyPhase:
 
     def _gradients(self, images, labels, paths, weight):
         """The gradient of the weighted sum of cross-entropies for each module, as one vector."""
-        groups = self.lrn.module_adam.groups
+        weights = self.lrn.modules.weights
         with tf.GradientTape() as tape:
             logits, _ = self.lrn.modules(images, paths)
             ce = cross_entropy(logits, labels)
             loss = tf.reduce_sum(weight * ce)
-        gradients = tape.gradient(loss, groups, unconnected_gradients="zero")
-        return [tf.concat([tf.reshape(g, [-1]) for g in group], axis=0) for group in gradients]
+        gradients = tape.gradient(loss, weights, unconnected_gradients="zero")
+        modules = [module for kind in gradients for module in split(kind)]
+        return [tf.concat([tf.reshape(g, [-1]) for g in module], axis=0) for module in modules]
 
 
 def text(value) -> str:

@@ -51,17 +51,16 @@ class FixedPaths:
     def __init__(self, pool, num_tasks: int, settings):
         self.pool, self.kinds = pool, pool.by_kind
         self.modules = Modules(pool, settings.depth)
-        self.adam = GroupedAdam([self.modules.weights_of(m) for m in range(len(pool))])
+        self.adam = GroupedAdam(self.modules.weights, [kind.dup for kind in pool.kinds])
         self._kinds = pool.varied_network(settings.depth)
         print("networks of", ", ".join(pool.kinds[k].name for k in self._kinds))
         rng = np.random.default_rng(settings.seed)
         self._of_task = tf.constant(np.stack([self._draw(rng, task) for task in range(num_tasks)]))
         if COPIES.value:
             for k in range(len(pool.kinds)):
-                first, *others = pool.modules(k)
-                for other in others:
-                    for weight, like in zip(self.adam.groups[other], self.adam.groups[first], strict=True):
-                        weight.assign(like)
+                for weight in self.modules.weights[k]:
+                    for i in range(1, pool.kinds[k].dup):
+                        weight[i].assign(weight[0])
 
     def _draw(self, rng, task):
         """A path of distinct modules, int32 `[T]`."""
@@ -92,7 +91,7 @@ class FixedPaths:
         with tf.GradientTape() as tape:
             logits, chosen = self.modules(images, paths)
             loss = tf.reduce_mean(cross_entropy(logits, labels))
-        gradients = tape.gradient(loss, self.adam.groups, unconnected_gradients="zero")
+        gradients = tape.gradient(loss, self.modules.weights, unconnected_gradients="zero")
         with tf.device("CPU:0"):
             used = chosen > 0
         self.adam.apply(gradients, used, learning_rate)

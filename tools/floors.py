@@ -10,7 +10,8 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from lrn_tf.policy.router import HEADS, Router
+from lrn_tf.policy.actors import HEADS, PointerActor
+from lrn_tf.policy.router import Router
 from lrn_tf.results import compute
 
 # Adam reads weight, gradient and both moments, and writes three of them: seven times four bytes.
@@ -55,17 +56,20 @@ def layer_operations(layer, shape) -> int:
 
 
 def router_operations(router: Router, image, max_candidates) -> int:
-    """Operations of one episode's decisions, as folded_transformer.py does them."""
+    """Operations of one episode's decisions, as folded_transformer.py and actors.py do them."""
     depth, width = len(max_candidates), router.task_embedding.output_dim
     actions = router.action_embedding.input_dim
     states = [t + 2 for t in range(depth)]  # how many entries
     encoder = 3 * width**2 * states[-1]  # queries, keys, values
     encoder += sum(states) * 5 * width**2  # output projection and two feed-forward layers
-    # Keys and values of the states, and what is folded into them.
-    decoder = sum(states) * 4 * width**2
-    for entries, rows in zip(states, max_candidates, strict=True):
-        decoder += rows * width * (HEADS * actions + 2 * HEADS * entries + 4 * width)
-    return 2 * (encoder + decoder) + layer_operations(router.image_encoder, image)
+    if isinstance(router.actor, PointerActor):
+        actor = depth * (width**2 + actions * width)
+    else:
+        # Keys and values of the states, and what is folded into them.
+        actor = sum(states) * 4 * width**2
+        for entries, rows in zip(states, max_candidates, strict=True):
+            actor += rows * width * (HEADS * actions + 2 * HEADS * entries + 4 * width)
+    return 2 * (encoder + actor) + layer_operations(router.image_encoder, image)
 
 
 class Floors:

@@ -76,7 +76,7 @@ def task_layers(method, images, tasks, labels, settings):
     """Forward and backward through what runs differently for each task, as a function of the step."""
     if settings.method in LRNS:
         paths = method.route(images, tasks, tf.constant([settings.seed, 0])).actions
-        inputs, weights = images, tf.nest.flatten(method.module_adam.groups)
+        inputs, weights = images, tf.nest.flatten(method.modules.weights)
         run = functools.partial(method.modules, paths=paths)
     else:
         inputs, weights = method.trunk(images), method.weights[len(method.trunk.trainable_variables) :]

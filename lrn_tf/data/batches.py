@@ -15,13 +15,16 @@ class DeviceExamples:
 
     def __init__(self, examples: Examples, mean: np.ndarray, std: np.ndarray):
         self.size = len(examples)
-        self._images = tf.constant(examples.images)
-        self._columns = [tf.constant(c) for c in (examples.image, examples.task, examples.label)]
+        # A variable: GPUs can take rows of it, but cannot of a constant of this type.
+        self._images = tf.Variable(examples.images, trainable=False)
+        with tf.device("CPU:0"):
+            self._columns = [tf.constant(c) for c in (examples.image, examples.task, examples.label)]
         self._mean, self._std = tf.constant(mean), tf.constant(std)
 
     def batch(self, rows):
         """Args: rows: int32 `[B]`. Returns: images float32 `[B, H, W, c]`, tasks and labels int32 `[B]`."""
-        image, task, label = (tf.gather(column, rows) for column in self._columns)
+        with tf.device("CPU:0"):
+            image, task, label = (tf.gather(column, rows) for column in self._columns)
         return standardise(tf.gather(self._images, image), self._mean, self._std), task, label
 
 

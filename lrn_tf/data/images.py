@@ -45,7 +45,8 @@ def augment(images, kind: str, seed):
     """
     if kind == "none":
         return images
-    flipped, top, left = tf.unstack(tf.random.split(seed, 3, alg="philox"))
+    with tf.device("CPU:0"):  # where generators look for their seeds
+        flipped, top, left = tf.unstack(tf.random.split(seed, 3, alg="philox"))
     batch, height, width, _ = images.shape
     half = tf.random.stateless_uniform((batch, 1, 1, 1), flipped, alg="philox") < 0.5
     images = tf.where(half, images[:, :, ::-1], images)
@@ -57,8 +58,10 @@ def augment(images, kind: str, seed):
 
 def _shift(images, axis, most, seed):
     batch, size = images.shape[0], images.shape[axis]
-    start = tf.random.stateless_uniform((batch, 1), seed, 0, 2 * most + 1, tf.int32, alg="philox")
+    with tf.device("CPU:0"):  # no GPU adds int32
+        start = tf.random.stateless_uniform((batch, 1), seed, 0, 2 * most + 1, tf.int32, alg="philox")
+        index = start + tf.range(size)
     edges = [[0, 0]] * 4
     edges[axis] = [most, most]
     # Row or column `start + i` of the wider image comes to i.
-    return tf.gather(tf.pad(images, edges, "REFLECT"), start + tf.range(size), axis=axis, batch_dims=1)
+    return tf.gather(tf.pad(images, edges, "REFLECT"), index, axis=axis, batch_dims=1)

@@ -79,8 +79,7 @@ class FCNetwork:
         self.pool = make_blocks(self.features + told, num_classes, blocks)
         self._blocks = Modules(self.pool, LAYERS)
         self.weights = [w.value for w in self.trunk.trainable_variables]
-        for m in range(len(self.pool)):
-            self.weights += self._blocks.weights_of(m)
+        self.weights += tf.nest.flatten(self._blocks.weights)
 
     @property
     def variables(self) -> dict[str, object]:

@@ -10,4 +10,5 @@ def cross_entropy(logits, labels):
 
 def right(logits, labels):
     """float32 `[B]`, 1 where the most probable class is the label and 0 elsewhere."""
-    return tf.cast(tf.equal(tf.argmax(logits, axis=1, output_type=tf.int32), labels), tf.float32)
+    # As int64, which GPUs compare themselves.
+    return tf.cast(tf.equal(tf.argmax(logits, axis=1), tf.cast(labels, tf.int64)), tf.float32)

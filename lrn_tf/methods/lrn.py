@@ -6,7 +6,7 @@ from lrn_tf import replicas
 from lrn_tf.data.benchmarks import Problem
 from lrn_tf.methods.losses import cross_entropy, right
 from lrn_tf.methods.method import Prediction, count_weights
-from lrn_tf.modules.adam import GroupedAdam
+from lrn_tf.modules.adam import Adam, GroupedAdam
 from lrn_tf.modules.decision_process import DecisionProcess
 from lrn_tf.modules.dispatch import Modules
 from lrn_tf.modules.pool import Pool
@@ -75,10 +75,9 @@ class LRN:
             settings.image_scale,
         )
         self.router_weights = [weight.value for weight in self.router.trainable_variables]
-        module_weights = [self.modules.weights_of(m) for m in range(len(pool))]
-        self.module_adam = GroupedAdam(module_weights)
-        self.router_adam = GroupedAdam([self.router_weights])
-        self.weights = tf.nest.flatten([module_weights, self.router_weights])
+        self.module_adam = GroupedAdam(self.modules.weights, [kind.dup for kind in pool.kinds])
+        self.router_adam = Adam(self.router_weights)
+        self.weights = tf.nest.flatten([self.modules.weights, self.router_weights])
         self.moments = RunningMoments(settings.depth)
         self.coefficients = ppo.Coefficients(entropy=settings.entropy)
         # The router's shapes are static, so XLA can fuse it; the groups of the modules are not. On CPUs
@@ -86,6 +85,10 @@ class LRN:
         jit = settings.dtype == "float32" or bool(tf.config.list_logical_devices("GPU"))
         self.route = tf.function(self._route, jit_compile=jit, autograph=False)
         self._part_of_gradients = tf.function(self._part_of_gradients, jit_compile=jit, autograph=False)
+        self._descend = tf.function(self._descend, jit_compile=jit, autograph=False)
+        if jit and replicas.count() == 1:  # several add up their gradients in the middle of it
+            self._learn = tf.function(self._learn, jit_compile=True, autograph=False)
+        self._draw_minibatches = tf.function(self._draw_minibatches, jit_compile=jit, autograph=False)
 
     @classmethod
     def build(cls, problem: Problem, settings: Settings):
@@ -104,7 +107,7 @@ class LRN:
     def variables(self) -> dict[str, object]:
         """All state that training changes, for a checkpoint."""
         return {
-            "modules": self.module_adam.groups,
+            "modules": self.modules.weights,
             "router": self.router_weights,
             "module_adam": self.module_adam.variables,
             "router_adam": self.router_adam.variables,
@@ -186,13 +189,13 @@ class LRN:
 
         Returns:
             ce `[B]`, logits `[B, C]`, the int32 `[N]` counts of `Modules.call`, and the gradients of each
-            module's weights; zero where no example chose it.
+            kind's weights, as `Modules.weights`; zero where no example chose a module.
         """
         with tf.GradientTape() as tape:
             logits, chosen = self.modules(images, paths)
             ce = cross_entropy(logits, labels)  # (B,)
             loss = tf.reduce_mean(ce) / replicas.count()
-        gradients = tape.gradient(loss, self.module_adam.groups, unconnected_gradients="zero")
+        gradients = tape.gradient(loss, self.modules.weights, unconnected_gradients="zero")
         return ce, logits, chosen, gradients
 
     def judge(self, episodes: Episodes, ce, chosen):
@@ -218,30 +221,31 @@ class LRN:
 
         The critic's targets are standardised returns.
         """
-        batch, size = images.shape[0], self.settings.minibatch_size
-        totals = []
+        batch = images, tasks, episodes, advantage, targets
+        minibatches = self._draw_minibatches(seed, images.shape[0])
+        totals = [self._learn(rows, learning_rate, *batch) for rows in minibatches]
+        return {f"losses/{name}": tf.reduce_mean([s[name] for s in totals]) for name in totals[0]}
+
+    def _draw_minibatches(self, seed, batch):
+        """The rows of each minibatch of all passes, int32."""
+        size = self.settings.minibatch_size
         # The seed itself made the episodes; its complement is as unique and independent of it.
         shape = (self.settings.ppo_epochs, batch)
         keys = tf.random.stateless_uniform(shape, tf.bitwise.invert(seed), alg="philox")
-        for order in tf.unstack(tf.argsort(keys, axis=1)):
-            for start in range(0, batch, size):
-                rows = order[start : start + size]
-                minibatch = tf.nest.map_structure(
-                    lambda x: tf.gather(x, rows),  # noqa: B023 - used at once
-                    (images, tasks, episodes, advantage, targets),
-                )
-                gradients, statistics = self._ppo_gradients(*minibatch)
-                with tf.device("CPU:0"):
-                    always = tf.constant([True])
-                self.router_adam.apply([gradients], always, learning_rate)
-                totals.append(statistics)
-        return {f"losses/{name}": tf.reduce_mean([s[name] for s in totals]) for name in totals[0]}
+        orders = tf.unstack(tf.argsort(keys, axis=1))
+        return [order[start : start + size] for order in orders for start in range(0, batch, size)]
 
-    def _ppo_gradients(self, *minibatch):
-        """The gradients of one minibatch, clipped to a global norm, and PPO's statistics."""
+    def _learn(self, rows, learning_rate, *batch):
+        """One step on the router, on some rows of the batch; PPO's statistics."""
+        minibatch = tf.nest.map_structure(lambda x: tf.gather(x, rows), batch)
         gradients, statistics = replicas.total(self._part_of_gradients(*minibatch))
+        return {**statistics, "gradient_norm": self._descend(gradients, learning_rate)}
+
+    def _descend(self, gradients, learning_rate):
+        """Clips gradients to a global norm and lets the router follow them; the norm."""
         gradients, norm = tf.clip_by_global_norm(gradients, self.coefficients.gradient_norm)
-        return gradients, {**statistics, "gradient_norm": norm}
+        self.router_adam.apply(gradients, learning_rate)
+        return norm
 
     def _part_of_gradients(self, images, tasks, episodes: Episodes, advantage, targets):
         """What this replica's part of a minibatch adds to its gradients and PPO's statistics."""
@@ -257,7 +261,7 @@ class LRN:
 
     def _route_statistics(self, episodes, chosen):
         free = tf.cast(episodes.free, tf.float32)
-        added = tf.cast(episodes.actions < self.pool.pass_id, tf.float32)
+        added = tf.cast(tf.cast(episodes.actions, tf.float32) < self.pool.pass_id, tf.float32)
         entropy = [ppo.mean(episodes.entropy[:, t], free[:, t]) for t in range(self.settings.depth)]
         return {
             "route/length": tf.reduce_mean(tf.reduce_sum(added, axis=1)),

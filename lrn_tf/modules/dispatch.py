@@ -1,19 +1,19 @@
 """Execution of the chosen networks: each module runs on just the examples that chose it."""
 
+import contextlib
 import functools
+import math
 
 import keras
 import tensorflow as tf
 
-from lrn_tf.modules.pool import OUTPUT, Pool, build_layer
+from lrn_tf.modules.pool import OUTPUT, Pool
 from lrn_tf.modules.waves import Waves
-
-# Of how many elements a weight's zero gradient is too large to be kept as a constant.
-LARGE = 1 << 17
+from lrn_tf.modules.weights import LARGE, is_stack, make_weights, split
 
 
-class Modules(keras.layers.Layer):
-    """The layers of a pool, run along a path for each example.
+class Modules:
+    """The modules of a pool, run along a path for each example.
 
     Example:
         modules = Modules(pool, depth=4)
@@ -21,26 +21,32 @@ class Modules(keras.layers.Layer):
 
     Attributes:
         pool: the pool.
-        layer_of: the `N` Keras layers; each has weights of its own.
+        weights: for each kind its weights; see `lrn_tf.modules.weights.make_weights`.
     """
 
-    def __init__(self, pool: Pool, depth: int, **kwargs):
-        super().__init__(**kwargs)
+    def __init__(self, pool: Pool, depth: int):
         self.pool = pool
         self.waves = Waves(pool, depth)
-        self.layer_of = [build_layer(pool.kinds[kind]) for kind in pool.kind]
-        # The variables themselves: inside `call` Keras would hand out copies in the compute dtype.
-        self._weights_of = [[w.value for w in layer.trainable_variables] for layer in self.layer_of]
+        self.compute_dtype = keras.config.dtype_policy().compute_dtype
+        made = [make_weights(kind) for kind in pool.kinds]
+        self._layers, self.weights = ([m[i] for m in made] for i in range(2))
         self._run_kind, self._skip_kind = zip(
-            *(self._make_graphs(kind) for kind in range(len(pool.kinds))), strict=True
+            *(self._make_functions(kind) for kind in range(len(pool.kinds))), strict=True
         )
-        self.built = True
+        self._run_all_of = [self._make_batched(kind) for kind in range(len(pool.kinds))]
 
-    def weights_of(self, module: int) -> list[tf.Variable]:
-        """The weights of a module."""
-        return self._weights_of[module]
+    def weights_of(self, module: int) -> list:
+        """The weights of a module: variables, or rows of variables."""
+        kind = self.pool.kind[module]
+        return [w[module - self.pool.modules(kind)[0]] for w in self.weights[kind]]
 
-    def call(self, images, paths):
+    def run_module(self, module: int, x):
+        """What a module returns for `[B, *input]` of its kind."""
+        kind = self.pool.kind[module]
+        x = tf.cast(x, self.compute_dtype)
+        return self._layers[kind].stateless_call(self.weights_of(module), [], x)[0]
+
+    def __call__(self, images, paths):
         """Runs every example's network.
 
         Args:
@@ -62,7 +68,8 @@ class Modules(keras.layers.Layer):
             )[:-1]
         # What each signature's modules returned last, a row per example. Rows of examples that are at
         # another signature are stale.
-        held = {self.pool.image: images}
+        held = {self.pool.image: tf.cast(images, self.compute_dtype)}
+        weights = [self._split(kind) for kind in range(len(self.pool.kinds))]
         for wave, kinds in enumerate(self.waves.kinds):
             place, row = 0, 0
             for k in kinds:
@@ -73,8 +80,7 @@ class Modules(keras.layers.Layer):
                     rows = schedule.order[wave, row:last]
                 if kind.input not in held:  # nobody is there yet, in a cycle of kinds
                     held[kind.input] = tf.zeros((tf.shape(images)[0], *kind.input), self.compute_dtype)
-                x, held[kind.input] = take(held[kind.input], rows)
-                y = self._run(k, x, sizes)
+                y, held[kind.input] = self._run(k, weights[k], held[kind.input], rows, sizes)
                 given = OUTPUT if kind.role == OUTPUT else kind.output
                 held[given] = put(held[given], rows, y) if given in held else spread(rows, y, images)
                 place, row = place + kind.dup, last
@@ -91,46 +97,67 @@ class Modules(keras.layers.Layer):
         Returns:
             `[B, *output]` of the kind.
         """
-        modules = self.pool.modules(kind)
+        count = self.pool.kinds[kind].dup
         x = tf.cast(x, self.compute_dtype)
-        if len(modules) == 1:
-            return self._run_kind[kind](x, *self.weights_of(modules[0]))
+        if count == 1:
+            return self._run_kind[kind](x, *self._split(kind)[0])
         with tf.device("CPU:0"):
             chosen = tf.identity(chosen)
             rows = tf.argsort(chosen, stable=True)
-            sizes = tf.math.bincount(chosen, minlength=len(modules), maxlength=len(modules))
-        y = self._run(kind, take(x, rows)[0], sizes)
-        return spread(rows, y, x)
+            sizes = tf.ensure_shape(tf.math.bincount(chosen, minlength=count, maxlength=count), [count])
+        return spread(rows, self._run(kind, self._split(kind), x, rows, sizes)[0], x)
 
-    def _run(self, kind, x, sizes):
-        """The modules of a kind, each on its own rows: `sizes[i]` consecutive rows of x."""
-        modules = self.pool.modules(kind)
+    def _split(self, kind):
+        """What `_run` wants of a kind's weights: whole if all modules run at once, otherwise by module."""
+        weights = self.weights[kind]
+        if self._run_all_of[kind]:
+            return [tf.convert_to_tensor(w) for w in weights]
+        return split(weights) if weights else [()] * self.pool.kinds[kind].dup
+
+    def _run(self, kind, weights, buffer, rows, sizes):
+        """The modules of a kind, each on its own rows.
+
+        Args:
+            kind: the number of the kind.
+            weights: from `_split`.
+            buffer: `[B, *input]`.
+            rows: int32 `[R]` of the buffer, sorted by module; in host memory.
+            sizes: int32 `[dup]`, how many each module has; in host memory.
+
+        Returns:
+            `[R, *output]`, and the buffer without these rows.
+        """
+        if self._run_all_of[kind]:
+            with tf.device("CPU:0"):
+                slots, rows_of_slots = pad(rows, sizes)
+            x, rest = take_padded(buffer, rows, slots, rows_of_slots)
+            x = tf.reshape(x, [sizes.shape[0], -1, *x.shape[1:]])  # (M, L, ...)
+            y = self._run_all_of[kind](x, *weights)
+            return pick(tf.reshape(y, [-1, *self.pool.kinds[kind].output]), slots), rest
+        x, rest = take(buffer, rows)
         results = []
-        for m, part, size in zip(
-            modules, tf.split(x, sizes, num=len(modules)), tf.unstack(sizes, len(modules)), strict=True
+        for own, part, size in zip(
+            weights, tf.split(x, sizes, num=len(weights)), tf.unstack(sizes, len(weights)), strict=True
         ):
             # A convolution of an empty batch is not only waste: oneDNN's returns a wrong shape.
-            run = functools.partial(self._run_kind[kind], part, *self.weights_of(m))
-            skip = functools.partial(self._skip_kind[kind], *self.weights_of(m))
+            run = functools.partial(self._run_kind[kind], part, *own)
+            skip = functools.partial(self._skip_kind[kind], *own)
             results.append(tf.cond(size > 0, run, skip))
-        return tf.concat(results, axis=0)
+        return tf.concat(results, axis=0), rest
 
-    def _make_graphs(self, kind):
-        """Graphs shared by all modules of a kind, weights as arguments: traced once, not dup times.
+    def _make_functions(self, kind):
+        """What one module of a kind does, weights as arguments, and what it does without rows.
 
-        The second is for a module without rows. Its result is empty and yet depends on large weights, for
-        the sake of memory: zero gradients that depend on nothing are turned into constants, which then
-        lie beside the true gradients for good.
+        The second returns nothing that yet depends on large weights, for the sake of memory: zero
+        gradients that depend on nothing are turned into constants, which then lie beside the true
+        gradients for good.
         """
-        template = self.layer_of[self.pool.modules(kind)[0]]
-        weights = [tf.TensorSpec(w.shape, w.dtype) for w in self.weights_of(self.pool.modules(kind)[0])]
-        x = tf.TensorSpec((None, *self.pool.kinds[kind].input), self.compute_dtype)
+        layer = self._layers[kind]
 
-        @tf.function(input_signature=[x, *weights], autograph=False)
+        # No tf.function: the constants of its forward pass would go to the backward pass over the device.
         def run_kind(x, *weights):
-            return template.stateless_call(weights, [], x)[0]
+            return layer.stateless_call(weights, [], x)[0]
 
-        @tf.function(input_signature=weights, autograph=False)
         def skip_kind(*weights):
             nothing = tf.zeros((0, *self.pool.kinds[kind].output), self.compute_dtype)
             for w in weights:
@@ -139,6 +166,51 @@ class Modules(keras.layers.Layer):
             return nothing
 
         return run_kind, skip_kind
+
+    def _make_batched(self, kind):
+        """A graph of all modules of a kind at once, on as many rows each; None where that does not pay.
+
+        It pays where a row costs little beside the weights, as in matrix products: groups are padded to
+        the largest. It also takes operations that TensorFlow can run with a stack of weights.
+        """
+        taken, given = (math.prod(s) for s in (self.pool.kinds[kind].input, self.pool.kinds[kind].output))
+        template, weights = self._layers[kind], self.weights[kind]
+        if (
+            self.pool.kinds[kind].dup == 1
+            or not all(is_stack(w) for w in weights)
+            or template.count_params() < taken + given
+        ):
+            return None
+
+        @tf.function(autograph=False)
+        def run_all_of_kind(x, *weights):
+            def run_one(module):
+                x, *weights = module
+                return template.stateless_call(weights, [], x)[0]
+
+            return tf.vectorized_map(run_one, (x, *weights), fallback_to_while_loop=False)
+
+        x = tf.TensorSpec(
+            (self.pool.kinds[kind].dup, None, *self.pool.kinds[kind].input), self.compute_dtype
+        )
+        with _silent():
+            try:
+                return run_all_of_kind.get_concrete_function(
+                    x, *(tf.TensorSpec(w.shape, w.dtype) for w in weights)
+                )
+            except ValueError:  # such as a convolution
+                return None
+
+
+@contextlib.contextmanager
+def _silent():
+    """Without TensorFlow's report of what it cannot vectorise."""
+    logger = tf.get_logger()
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def run_all(modules: Modules, images, paths):
@@ -153,7 +225,7 @@ def run_all(modules: Modules, images, paths):
         for m, kind in enumerate(pool.kinds[k] for k in pool.kind):
             if kind.input not in held:
                 continue
-            y = modules.layer_of[m](held[kind.input])
+            y = modules.run_module(m, held[kind.input])
             given = OUTPUT if kind.role == OUTPUT else kind.output
             mine = tf.reshape(paths[:, t] == m, [-1] + [1] * len(kind.output))
             new[given] = tf.where(mine, y, new.get(given, tf.zeros_like(y)))
@@ -174,6 +246,41 @@ def take(buffer, rows):
         return tf.tensor_scatter_nd_update(d_rest, rows[:, None], d_taken), None
 
     return (tf.gather(buffer, rows), tf.identity(buffer)), gradient
+
+
+def pad(rows, sizes):
+    """Where rows sorted by module go when all groups are padded to the largest.
+
+    Args:
+        rows: int32 `[R]`.
+        sizes: int32 `[M]`.
+
+    Returns:
+        slots: int32 `[R]`, places among M x L.
+        rows_of_slots: int32 `[M L]`, the rows there; row 0 as padding.
+    """
+    ends, longest = tf.cumsum(sizes), tf.reduce_max(sizes)
+    place = tf.range(tf.size(rows))
+    module = tf.searchsorted(ends, place, side="right")  # (R,)
+    slots = module * longest + place - tf.gather(ends - sizes, module)
+    return slots, tf.scatter_nd(slots[:, None], rows, [sizes.shape[0] * longest])
+
+
+@tf.custom_gradient
+def take_padded(buffer, rows, slots, rows_of_slots):
+    """`take`, with the rows in their slots; what is between them is some row of the buffer."""
+
+    def gradient(d_taken, d_rest):
+        given = tf.tensor_scatter_nd_update(d_rest, rows[:, None], tf.gather(d_taken, slots))
+        return given, None, None, None
+
+    return (tf.gather(buffer, rows_of_slots), tf.identity(buffer)), gradient
+
+
+@tf.custom_gradient
+def pick(padded, slots):
+    """The rows in the slots; `take_padded` the other way round."""
+    return tf.gather(padded, slots), lambda gradient: (spread(slots, gradient, padded), None)
 
 
 @tf.custom_gradient

@@ -4,7 +4,7 @@ import dataclasses
 import json
 from typing import Any, TypedDict
 
-from lrn_tf.errors import UserError
+from lrn_tf.errors import UserError, reason
 from lrn_tf.settings import resolve
 from lrn_tf.storage.files import seal, unseal
 from lrn_tf.storage.from_json import of_type, parse
@@ -86,7 +86,7 @@ def _check_settings(settings):
     try:
         resolve(settings)
     except UserError as error:
-        raise ValueError(f"its settings are none of this version of lrn_tf: {error}") from error
+        raise ValueError(f"its settings are none of this version of lrn_tf: {reason(error)}") from error
 
 
 def _check_problem(problem):

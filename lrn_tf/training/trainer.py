@@ -69,7 +69,9 @@ class Trainer:
         if settings.max_steps:
             self.last_step = min(self.last_step, settings.max_steps)
 
-        self._step = tf.Variable(0, dtype=tf.int64, trainable=False)
+        # In host memory, where the generators of random numbers look for their seeds.
+        with tf.device("CPU:0"):
+            self._step = tf.Variable(0, dtype=tf.int64, trainable=False)
         # The first step whose losses or gradients were not finite; -1 while all were.
         self._broken = tf.Variable(-1, dtype=tf.int64, trainable=False)
         self._sums = tf.Variable(tf.zeros(len(method.metrics), tf.float64), trainable=False)
@@ -235,7 +237,8 @@ class Trainer:
 
     def _train_step(self, rows, learning_rate):
         images, tasks, labels = self._examples.batch(rows)
-        seed = tf.stack([self.settings.seed, tf.cast(self._step, tf.int32)])
+        with tf.device("CPU:0"):
+            seed = tf.stack([self.settings.seed, tf.cast(self._step, tf.int32)])
         images = augment(images, self.settings.augment, seed)
 
         def step():

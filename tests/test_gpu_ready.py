@@ -1,0 +1,81 @@
+"""Whether a training step is ready for a GPU, by its graph: kernels, waits, launches. No GPU is needed."""
+
+import pytest
+import tensorflow as tf
+from as_on_gpu import as_on_gpu
+
+from lrn_tf.data.benchmarks import load
+from lrn_tf.methods.build import build
+from lrn_tf.settings import resolve
+from lrn_tf.storage.workdir import Workdir
+from lrn_tf.training.trainer import Trainer
+
+
+def traced_step(**given):
+    """The trainer's step on digits with the paper's pool."""
+    settings = resolve(dict(benchmark="digits_mtl", workdir="not made", d_model=16, **given))
+    benchmark = load(settings)
+    trainer = Trainer(build(benchmark.problem, settings), benchmark, settings, Workdir(settings))
+    rows = tf.TensorSpec([settings.batch_size], tf.int32)
+    return as_on_gpu(trainer._train_step.get_concrete_function(rows, tf.TensorSpec([], tf.float32)))
+
+
+@pytest.fixture(scope="module")
+def step():
+    return traced_step(dup=2, depth=4, augment="flip_shift")
+
+
+def test_every_operation_has_a_kernel_for_gpus(step):
+    assert not step.missing
+
+
+def test_the_host_computes_with_whole_numbers_only(step):
+    """No image, weight or activation is worked on there."""
+    assert {op for op, types in step.on_host if {"float32", "uint8"} & set(types)} == set()
+
+
+def test_a_step_waits_for_few_copies_to_the_host(step):
+    assert len(step.copies) <= 3, step.copies
+
+
+# --- That the check would notice
+
+
+def found(function, *arguments):
+    return as_on_gpu(tf.function(function, autograph=False).get_concrete_function(*arguments))
+
+
+X, WHOLE, ON = tf.TensorSpec([4, 4]), tf.TensorSpec([4], tf.int32), tf.TensorSpec([], tf.bool)
+
+
+def test_what_has_no_kernel_is_found_in_branches_and_functions_too():
+    images = tf.constant([[1], [2]], tf.uint8)
+    inner = tf.function(lambda x: tf.gather(images, tf.cast(x[:, 0], tf.int32)), autograph=False)
+    step = found(lambda on, x: tf.cond(on, lambda: inner(x), lambda: inner(x + 1)), ON, X)
+    assert {op for op, _ in step.missing} == {"GatherV2"}
+
+
+def test_a_variable_of_images_can_be_gathered_from():
+    images = tf.Variable(tf.constant([[1], [2]], tf.uint8))
+    step = found(lambda x: tf.gather(images, x), WHOLE)
+    assert not step.missing and not step.copies and step.launches["ResourceGather"] == 1
+
+
+def test_predicates_and_sizes_made_on_the_device_are_copies():
+    def predicate(x):
+        return tf.cond(tf.reduce_sum(x) > 0, lambda: x, lambda: 2 * x)
+
+    def sizes(x):
+        return tf.split(x, tf.cast(x[0], tf.int32), num=4)
+
+    assert list(found(predicate, X).copies.values()) == ["StatelessIf"]
+    assert found(sizes, X).copies
+    with_host = found(lambda x, n: tf.split(x, n, num=4), X, WHOLE)
+    assert not with_host.copies
+
+
+def test_what_xla_compiles_is_one_launch():
+    compiled = tf.function(lambda x: tf.reduce_sum(x * x + 1), jit_compile=True)
+    assert found(lambda x: compiled(x) + 1, X).launches == {"XlaLaunch": 1, "AddV2": 1}
+    branches = found(lambda on, x: tf.cond(on, lambda: x - 1, lambda: x * x * x), ON, X)
+    assert branches.launches == {"Mul": 2}
