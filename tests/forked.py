@@ -130,7 +130,7 @@ def be(program, arguments, folder, out, err, options):
         arguments: what comes after it.
         folder: where.
         out, err: the files that it appends to, by path or descriptor.
-        options: "environment", more variables; "devices", as how many the CPU is to appear; "stand_in", the
+        options: "devices", as how many the CPU is to appear; "stand_in", the
             number of modules of a `StandIn`, which is built instead of a method and costs next to nothing;
             "data", the benchmark whose data all benchmarks have.
     """
@@ -140,7 +140,6 @@ def be(program, arguments, folder, out, err, options):
             to = said if isinstance(said, int) else os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(to, number)
         os.chdir(folder)
-        os.environ.update(options.get("environment", {}))
         sys.argv = [program, *arguments]
         if "devices" in options:
             look_like(options["devices"])

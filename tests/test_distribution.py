@@ -1,8 +1,11 @@
 """Batches shared by devices and by processes: as on one device, and what happens when a worker is lost."""
 
 import json
+import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 
 import pytest
@@ -21,8 +24,8 @@ PATIENCE = 90
 def start(forked):
     """Starts a process that trains; what it says is in `worker_<n>` beside its folder."""
 
-    def start_one(folder, *arguments, worker=0, **options):
-        log = output(folder, worker)
+    def start_one(folder, *arguments, **options):
+        log = output(folder, 0)
         given = [f"--workdir={folder}", *arguments]
         return forked.start("lrn_tf.main", given, folder.parent, log, log, **options)
 
@@ -37,8 +40,13 @@ def said(folder, worker=0):
     return output(folder, worker).read_text()
 
 
-def start_workers(start, folder, *arguments):
-    """Two processes that train together over the loopback."""
+def start_workers(folder, *arguments):
+    """Two processes that train together over the loopback.
+
+    Started as a user does: how Python ends decides when the other one notices.
+    """
+    variables = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    command = [sys.executable, "-m", "lrn_tf.main", f"--workdir={folder}", *arguments]
     sockets = [socket.create_server(("localhost", 0)) for _ in range(2)]
     cluster = {"worker": [f"localhost:{s.getsockname()[1]}" for s in sockets]}
     for s in sockets:
@@ -46,8 +54,14 @@ def start_workers(start, folder, *arguments):
     processes = []
     for index in range(2):
         config = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})
-        given = (*arguments, "--distribute=multi_worker")
-        processes.append(start(folder, *given, worker=index, environment={"TF_CONFIG": config}))
+        with output(folder, index).open("w") as log:
+            process = subprocess.Popen(
+                [*command, "--distribute=multi_worker"],
+                env={**variables, "TF_CONFIG": config},
+                stdout=log,
+                stderr=log,
+            )
+        processes.append(process)
     return processes
 
 
@@ -107,9 +121,9 @@ def test_two_devices_do_what_one_does(arguments, alone, start, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_do_what_one_does(alone, start, tmp_path):
+def test_two_processes_do_what_one_does(alone, tmp_path):
     folder = tmp_path / "run"
-    finish(folder, *start_workers(start, folder, *SMALL, *LRN))
+    finish(folder, *start_workers(folder, *SMALL, *LRN))
     assert_same(folder, alone(*LRN))
     # The first alone says and writes anything.
     assert "epoch" in said(folder, 0) and said(folder, 1).splitlines()[1:] == []
@@ -129,7 +143,7 @@ def wait_for_checkpoint(folder, processes):
 @pytest.mark.parametrize("lost", [0, 1])
 def test_when_a_worker_is_lost_the_other_ends_and_the_run_continues(lost, start, tmp_path):
     folder = tmp_path / "run"
-    processes = start_workers(start, folder, *ENDLESS)
+    processes = start_workers(folder, *ENDLESS)
     wait_for_checkpoint(folder, processes)
     processes[lost].kill()
     assert processes[1 - lost].wait(timeout=PATIENCE) == 2
@@ -143,9 +157,9 @@ def test_when_a_worker_is_lost_the_other_ends_and_the_run_continues(lost, start,
 
 
 @pytest.mark.slow
-def test_a_worker_that_is_asked_to_stop_takes_the_other_along(start, tmp_path):
+def test_a_worker_that_is_asked_to_stop_takes_the_other_along(tmp_path):
     folder = tmp_path / "run"
-    processes = start_workers(start, folder, *ENDLESS)
+    processes = start_workers(folder, *ENDLESS)
     wait_for_checkpoint(folder, processes)
     processes[1].send_signal(signal.SIGTERM)
     assert [process.wait(timeout=PATIENCE) for process in processes] == [0, 0]
