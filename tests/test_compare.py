@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import subprocess
 import sys
@@ -131,6 +132,12 @@ def test_a_half_written_line_does_not_count(make):
     assert len(runs.read(folder).lines) == 2
 
 
+def make_pipe(path):
+    """In place of a file; whoever opens it waits for ever."""
+    path.unlink()
+    os.mkfifo(path)
+
+
 def write_config(folder, **settings):
     change_settings(folder, lambda held: held.update(settings))
 
@@ -144,6 +151,8 @@ def write_line(folder, **values):
     "spoil, said",
     [
         (lambda f: (f / "config.json").unlink(), "has no config.json"),
+        (lambda f: make_pipe(f / "config.json"), "Not a regular file"),
+        (lambda f: make_pipe(f / "metrics.jsonl"), "Not a regular file"),
         (lambda f: (f / "metrics.jsonl").unlink(), "has no metrics.jsonl"),
         (lambda f: (f / "metrics.jsonl").write_text('{"epoch": 1'), "has not finished an epoch"),
         (lambda f: (f / "metrics.jsonl").write_text("nothing\n"), "cannot be read as a run"),

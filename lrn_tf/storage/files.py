@@ -1,6 +1,7 @@
 """Files that are whole or not there, and that show when they were changed."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -36,6 +37,17 @@ def replace(path: pathlib.Path, content: str | bytes) -> None:
     except OSError as error:
         error.filename = str(path)  # a full disk is reported without one
         raise
+
+
+def read(path: pathlib.Path) -> bytes:
+    """The content of a file. Not of a pipe or a device, for which one might wait for ever.
+
+    Raises:
+        OSError: there is no such file, or it cannot be read.
+    """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise OSError(errno.EINVAL, "Not a regular file", str(path))
+    return path.read_bytes()
 
 
 def seal(values: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from lrn_tf.errors import UserError
 from lrn_tf.settings import FREE_ON_RESUME, Settings, defaults, resolve
+from lrn_tf.storage import files
 from lrn_tf.storage.config import About, Config
 from lrn_tf.storage.metrics import EpochMetrics
 from lrn_tf.storage.workdir import read_lines
@@ -93,7 +94,7 @@ def read(folder: str) -> Run:
     """
     path = pathlib.Path(folder)
     try:
-        config = Config.from_json((path / "config.json").read_bytes())
+        config = Config.from_json(files.read(path / "config.json"))
         lines = read_lines(path / "metrics.jsonl")
         _check_lines(lines, config)
     except FileNotFoundError as error:

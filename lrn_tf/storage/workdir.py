@@ -11,7 +11,7 @@ import subprocess
 from lrn_tf.errors import UserError
 from lrn_tf.settings import FREE_ON_RESUME, Settings
 from lrn_tf.storage.config import About, Config, settings_held
-from lrn_tf.storage.files import replace
+from lrn_tf.storage.files import read, replace
 from lrn_tf.storage.metrics import EpochMetrics
 
 PACKAGES = ("lrn_tf", "tensorflow", "keras", "keras-nlp", "tensorflow-datasets", "numpy")
@@ -43,7 +43,7 @@ class Workdir:
             UserError: it holds a run with other settings, or any run under --noresume.
         """
         try:
-            held = settings_held(self._config.read_bytes())
+            held = settings_held(read(self._config))
         except (FileNotFoundError, NotADirectoryError):
             return
         except (ValueError, OSError) as error:
@@ -181,7 +181,7 @@ def read_lines(path: pathlib.Path) -> list[EpochMetrics]:
     Raises:
         UserError: a line is damaged.
     """
-    *whole, _ = path.read_bytes().split(b"\n")
+    *whole, _ = read(path).split(b"\n")
     return [_metrics_line(path, i + 1, line) for i, line in enumerate(whole)]
 
 
