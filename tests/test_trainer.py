@@ -6,6 +6,7 @@ import resource
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from tiny_run import (
     BATCH,
     EPOCHS,
@@ -212,3 +213,15 @@ def test_speed_leaves_out_the_compilation(tmp_path):
     per_second = [value for _, value in found["charts/examples_per_second"]]
     assert per_second == pytest.approx([BATCH * speed for _, speed in found["charts/SPS"]])
     assert lines(tmp_path)[0]["step_ms_median"] >= 20
+
+
+def test_what_is_evaluated_are_the_test_examples(tmp_path):
+    """And not, say, the training examples, whose loss is another one."""
+    method, data = run(tmp_path, epochs=1), benchmark()
+    losses = []
+    for part in (data.test, data.train):
+        images = (part.images[part.image] - data.mean) / data.std
+        logits = method.predict(tf.constant(images, tf.float32), part.task).logits
+        losses.append(tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(part.label, logits)))
+    assert lines(tmp_path)[-1]["eval_loss"] == pytest.approx(float(losses[0]), rel=1e-4)
+    assert abs(losses[0] - losses[1]) > 1e-3
