@@ -31,7 +31,9 @@ def import_tensorflow() -> None:
     The environment variable TF_CPP_MIN_LOG_LEVEL, set to anything, brings all messages back.
     """
     quiet = "TF_CPP_MIN_LOG_LEVEL" not in os.environ
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # Errors, too: each program that was kept from an earlier start (compile_cache.py) brings two false alarms,
+    # and what really fails is raised as well.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with _stderr_closed() if quiet else contextlib.nullcontext():
         import tensorflow as tf
 
@@ -48,7 +50,7 @@ def find_devices() -> str:
     """Starts the devices; returns the name of what will compute."""
     import tensorflow as tf
 
-    with _stderr_closed() if os.environ["TF_CPP_MIN_LOG_LEVEL"] == "2" else contextlib.nullcontext():
+    with _stderr_closed() if os.environ["TF_CPP_MIN_LOG_LEVEL"] == "3" else contextlib.nullcontext():
         tf.config.list_logical_devices()
     if gpus := tf.config.list_physical_devices("GPU"):
         return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
