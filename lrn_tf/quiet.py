@@ -31,7 +31,7 @@ def import_tensorflow() -> None:
     The environment variable TF_CPP_MIN_LOG_LEVEL, set to anything, brings all messages back.
     """
     quiet = "TF_CPP_MIN_LOG_LEVEL" not in os.environ
-    # Not even errors: what comes from the compile cache brings false alarms, and what fails is raised as well.
+    # Not even errors: the compile cache brings false alarms, and what fails is raised as well.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with _stderr_closed() if quiet else contextlib.nullcontext():
         import tensorflow as tf
