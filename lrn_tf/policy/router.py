@@ -50,8 +50,7 @@ class ImageEncoder(keras.layers.Layer):
 class Critic(keras.layers.Layer):
     """The value of a state, by attention over its encoded entries (eq. 3-5).
 
-    What it learns does not reach the entries, which are the actor's, and it starts with the mean return, 0
-    (both ours, docs/learning.md).
+    It works on standardised returns and starts with their mean, 0 (both ours, docs/learning.md).
     """
 
     def __init__(self, **kwargs):
@@ -66,7 +65,7 @@ class Critic(keras.layers.Layer):
 
     def call(self, states):
         """Args: states: `[B, n, D]`. Returns: float32 `[B]`, standardised: see `RunningMoments`."""
-        return tf.cast(self.value(self.pool(tf.stop_gradient(states)))[:, 0], tf.float32)
+        return tf.cast(self.value(self.pool(states))[:, 0], tf.float32)
 
 
 class Router(keras.layers.Layer):
