@@ -16,14 +16,14 @@ def restore(run: Run):
     Raises:
         UserError: there is no checkpoint that can be read.
     """
-    if settings_of(run).cache:
+    settings = settings_of(run)
+    if settings.cache:
         compile_cache.use()
     start_tensorflow()
     from lrn_tf.data.benchmarks import Problem
     from lrn_tf.served import Served
     from lrn_tf.training.precision import layers_compute_in
 
-    settings = settings_of(run)
     try:
         about = run.about["problem"]
         problem = Problem(**{**about, "image_shape": tuple(about["image_shape"])})
