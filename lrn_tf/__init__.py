@@ -1,7 +1,9 @@
 """Limitless Routing Networks for multi-task learning, in Keras 3 on TensorFlow."""
 
+import importlib
 import os
 import sys
+import tempfile
 
 # Keras reads it on import; modules and router are TensorFlow code.
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -10,9 +12,65 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 if "tensorflow" not in sys.modules:
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
+# Where to find what there is for users. TensorFlow takes seconds that a mistyped flag need not cost, so
+# that it is imported when one of them is asked for.
+_PUBLIC = {
+    "Benchmark": "data.benchmarks",
+    "Task": "data.tasks",
+    "Kind": "modules.pool",
+    "LRN": "methods.network",
+    "UserError": "errors",
+    "load": "serving.model",
+}
+__all__ = [*_PUBLIC, "train"]
 
-def load(path: str):
-    """Loads an exported model or a run's newest checkpoint; see `lrn_tf.model.load`."""
-    from lrn_tf.model import load as load_model  # TensorFlow takes seconds that a flag's typo need not cost
 
-    return load_model(path)
+def train(tasks, pool="paper", *, name="tasks", workdir="", export_dir="", **settings):
+    """Trains a Limitless Routing Network, as `python -m lrn_tf.main` does.
+
+    Args:
+        tasks: what to learn, a list of `Task`; or what `--benchmark` may name.
+        pool: a list of `Kind`; a function of a `Problem` and `dup` that returns one; or what `--pool` may
+            name.
+        name: what to call the tasks.
+        workdir: folder of checkpoints, metrics and summaries; if it holds such a run already, that is
+            continued. Without one, a new temporary folder.
+        export_dir: folder of a SavedModel to write at the end; empty writes none.
+        settings: by the names of the flags of `lrn_tf.main`, such as `epochs=5` or `depth=3`.
+
+    Returns:
+        the network, an `LRN`. Its `workdir` is the folder of the run, and its `epochs` what came out of
+        each, as `lrn_tf.storage.metrics.EpochMetrics`.
+
+    Raises:
+        UserError: a `ValueError` of one line, if what is given cannot be used.
+        KeyboardInterrupt: after Ctrl-C; what was learned is saved, and the same call with the same workdir
+            continues.
+    """
+    _start()
+    from lrn_tf.serving.export import check_output, export
+    from lrn_tf.training.train import learn
+
+    workdir = workdir or os.path.join(tempfile.mkdtemp(prefix="lrn_tf_"), "run")
+    if export_dir:
+        check_output(export_dir, workdir)
+    network = learn(tasks, pool, name, dict(settings, workdir=workdir))
+    if export_dir:
+        export(workdir, export_dir, pool)
+    return network
+
+
+def __getattr__(name: str):
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'lrn_tf' has no attribute {name!r}")
+    _start()
+    return getattr(importlib.import_module(f"lrn_tf.{_PUBLIC[name]}"), name)
+
+
+def _start():
+    """Imports TensorFlow without its messages, and with the compile cache."""
+    importlib.import_module("lrn_tf.devices.start").import_tensorflow()
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

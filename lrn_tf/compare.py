@@ -2,7 +2,7 @@
 
 Prints a table of the runs in the given folders. Runs that differ in nothing but their seed share a row.
 With --output, draws their curves (curves.png) and writes every epoch (curves.csv). What was measured on
-validation images stands beside what was measured on test images, and is named so.
+validation examples stands beside what was measured on test examples, and is named so.
 """
 
 import pathlib
@@ -24,10 +24,8 @@ def main(folders: list[str]) -> None:
     print(runs.table(groups))
     if OUTPUT.value:
         output = pathlib.Path(OUTPUT.value)
-        routed = any(run.lines[-1].routes for group in groups for run in group.runs)
-        panels = curves.FIGURE if routed else curves.FIGURE[:1]
         # Before anything is written.
-        picture = curves.png(curves.figure(groups, TITLE.value, panels))
+        picture = curves.png(curves.figure(groups, TITLE.value, curves.panels_of(groups)))
         try:
             output.mkdir(parents=True, exist_ok=True)
             files.replace(output / "curves.png", picture)

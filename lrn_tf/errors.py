@@ -3,12 +3,17 @@
 import re
 
 
-class UserError(Exception):
+class UserError(ValueError):
     """Bad input: one line that says what was given, what is allowed and what to do.
 
-    `lrn_tf.program.run` prints the line on stderr and leaves with exit code 2. Anything else that is raised
-    is a bug and keeps its traceback.
+    `lrn_tf.program.run` prints the line on stderr and leaves with exit code 2; in Python it is a
+    ValueError. Anything else that is raised is a bug and keeps its traceback.
     """
+
+
+def printable(said: str) -> str:
+    """Text of a stranger's in one line: what would move a terminal's cursor, say, is escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in said)
 
 
 def reason(error: Exception) -> str:

@@ -1,6 +1,5 @@
 """Trains a network: `python -m lrn_tf.main --benchmark=min_mtl --dup=10`."""
 
-import contextlib
 import dataclasses
 import signal
 import sys
@@ -9,10 +8,9 @@ from typing import Any
 
 from absl import flags
 
-from lrn_tf import compile_cache, program
-from lrn_tf.errors import UserError
-from lrn_tf.quiet import find_devices, import_tensorflow
-from lrn_tf.settings import BENCHMARKS, LRNS, PRESETS, SGD_METHODS, Settings, resolve
+from lrn_tf import program
+from lrn_tf.devices.start import import_tensorflow
+from lrn_tf.settings import BENCHMARKS, METHODS, PRESETS, Settings, resolve
 from lrn_tf.storage.workdir import Workdir
 
 
@@ -24,7 +22,8 @@ def define_flags() -> None:
         if field.type is bool:
             flags.DEFINE_bool(field.name, None, text)
         elif field.metadata["choices"]:
-            text = f"{text}; one of: {', '.join(field.metadata['choices'])}"
+            allowed = [*field.metadata["choices"], *field.metadata["or_else"]]
+            text = f"{text}; one of: {', '.join(allowed)}"
             flags.DEFINE_string(field.name, None, text)
         else:
             define[field.type](field.name, None, text)
@@ -33,12 +32,15 @@ def define_flags() -> None:
 
 
 def _defaults(field):
-    text = f"Default: {'none' if field.default == '' else field.default}"
+    methods = field.metadata["methods"]
+    only = "" if methods == METHODS else f"For --method={'|'.join(methods)}. "
+    text = f"{only}Default: {'none' if field.default == '' else field.default}"
     for benchmarks, methods, values in PRESETS:
         if field.name in values:
-            names = [] if benchmarks == BENCHMARKS else list(benchmarks)
-            names += [] if methods == LRNS + SGD_METHODS else [f"--method={'|'.join(methods)}"]
-            text += f"; {values[field.name]} for {' with '.join(names)}"
+            where = [] if benchmarks == BENCHMARKS else [" and ".join(benchmarks)]
+            if not set(field.metadata["methods"]) <= set(methods):
+                where.append(f"--method={'|'.join(methods)}")
+            text += f"; {values[field.name]} for {' with '.join(where)}"
     return text
 
 
@@ -57,31 +59,6 @@ def settings_from_flags() -> Settings:
     return resolve(given())
 
 
-def prepare(settings: Settings) -> tuple[str, Any]:
-    """Starts TensorFlow as the settings want it.
-
-    Returns:
-        the device's name, and the `tf.distribute.Strategy`.
-
-    Raises:
-        UserError: the settings and the devices do not go together.
-    """
-    # Here and not on import: TensorFlow takes seconds that a mistyped flag need not cost.
-    if settings.cache:
-        compile_cache.use()
-    import_tensorflow()
-    import keras
-
-    from lrn_tf.training import distribution
-    from lrn_tf.training.precision import POLICIES
-
-    strategy = distribution.make_strategy(settings.distribute)
-    distribution.check_parts(settings, strategy)
-    keras.utils.set_random_seed(settings.seed)
-    keras.config.set_dtype_policy(POLICIES[settings.dtype])
-    return find_devices(), strategy
-
-
 def train(settings: Settings) -> int:
     """Trains what the settings ask for.
 
@@ -91,47 +68,23 @@ def train(settings: Settings) -> int:
     Raises:
         UserError: with one line for the user.
     """
-    workdir = Workdir(settings)
-    workdir.check()
+    Workdir(settings).check()
     if settings.export_dir:
-        from lrn_tf.export import check_output, export  # with NumPy, which a flag's typo need not cost
+        # With NumPy, which a flag's typo need not cost.
+        from lrn_tf.serving.export import check_output, export
 
         check_output(settings.export_dir, settings.workdir)
-    device, strategy = prepare(settings)
-    from lrn_tf.data import benchmarks
-    from lrn_tf.methods.build import build, describe
-    from lrn_tf.training import distribution
-    from lrn_tf.training.trainer import Trainer
+    import_tensorflow(settings.cache)
+    from lrn_tf.training.train import run as run_training
 
-    with enough_memory():
-        benchmark = benchmarks.load(settings)
-        worker, _ = distribution.workers(strategy)
-        if worker == 0:
-            describe(benchmark, settings)
-        print(f"device: {device}{distribution.describe(strategy)}", file=sys.stderr)
-        with distribution.building(strategy):
-            method = build(benchmark.problem, settings)
-        stopped = Trainer(method, benchmark, settings, workdir, strategy).run()
-    if stopped:
+    outcome = run_training(settings)
+    if outcome.stopped:
         # What a cluster preempts, and what is continued, has not failed.
         print("stopped and saved; the same command continues", file=sys.stderr)
-        return 0 if stopped == signal.SIGTERM else 130
-    if settings.export_dir and worker == 0:
-        export(settings.workdir, settings.export_dir)
+        return 0 if outcome.stopped == signal.SIGTERM else 130
+    if settings.export_dir and outcome.writes:
+        export(settings.workdir, settings.export_dir, settings.pool)
     return 0
-
-
-@contextlib.contextmanager
-def enough_memory():
-    """Raises UserError where memory, of the machine or its GPU, is not enough for what is asked."""
-    import tensorflow as tf
-
-    try:
-        yield
-    except (MemoryError, tf.errors.ResourceExhaustedError) as error:
-        raise UserError(
-            "memory is not enough; choose a smaller --dup, --d_model, --image_size or --batch_size"
-        ) from error
 
 
 def main(_: list[str]) -> int:

@@ -1,7 +1,8 @@
-"""Classifies image files: `python -m lrn_tf.predict --model=DIR --task=NAME image.png ...`.
+"""Answers a task for files: `python -m lrn_tf.predict --model=DIR --task=NAME image.png ...`.
 
-Prints class, probability and path of each. Files that cannot be read are named and left out; then the exit
-code is 1.
+Prints the answer and the path of each image; of each row of a CSV file, or entry of an array in a
+.npy file, for tasks whose examples are no images. Files that cannot be read are named and left out; then
+the exit code is 1.
 """
 
 import json
@@ -11,12 +12,12 @@ import sys
 from absl import flags
 
 from lrn_tf import program
-from lrn_tf.errors import UserError, reason
-from lrn_tf.model import load
+from lrn_tf.errors import UserError, printable, reason
+from lrn_tf.serving.model import load
 
 MODEL = flags.DEFINE_string("model", "", "Folder of an exported model, or of a run")
 TASK = flags.DEFINE_string("task", "", "Name or number of the task to solve")
-JSON = flags.DEFINE_bool("json", False, "Print a JSON object per file instead of a table")
+JSON = flags.DEFINE_bool("json", False, "Print a JSON object per example instead of a table")
 
 
 def find_task(tasks: list[str], given: str) -> str:
@@ -31,13 +32,62 @@ def find_task(tasks: list[str], given: str) -> str:
     raise UserError(f"--task={given} is unknown; choose one of: {', '.join(tasks)}, or its number")
 
 
+def examples(file: str, spec):
+    """The examples in a file, `[n, *shape]` of what an input wants.
+
+    Args:
+        file: an image, or a CSV or .npy file of numbers.
+        spec: a `lrn_tf.data.problem.InputSpec`.
+
+    Raises:
+        UserError: there are none.
+    """
+    # TensorFlow would wait for the end of a pipe or a device.
+    if os.path.exists(file) and not os.path.isfile(file):
+        raise UserError(
+            f"{file}: no file but a folder, a pipe or a device; give an image or a file of numbers"
+        )
+    if spec.is_image and not file.endswith(".npy"):
+        return decode(file, spec.shape[2])[None]
+    try:
+        found = _numbers(file)
+    except (OSError, ValueError, EOFError, MemoryError) as error:
+        raise UserError(f"{file}: {reason(error)}") from error
+    if found.ndim == len(spec.shape):
+        found = found[None]
+    if found.ndim != 1 + len(spec.shape) or not len(found):
+        raise UserError(f"{file}: it has the shape {list(found.shape)}, an example has {list(spec.shape)}")
+    return _of_type(found, spec.dtype)
+
+
+def _numbers(file):
+    """The array in a .npy file, or the table in a CSV file."""
+    import numpy as np
+
+    if not file.endswith(".npy"):
+        # Opened here: NumPy would also fetch what an address stands for.
+        with open(file, encoding="utf-8") as lines:
+            lines = [line for line in lines if line.strip()]
+        return np.loadtxt(lines, delimiter=",", ndmin=2) if lines else np.zeros((0, 0))
+    with open(file, "rb") as array:
+        return np.lib.format.read_array(array)  # which runs nothing
+
+
+def _of_type(found, dtype):
+    """The numbers as what a network takes, if they are such numbers; as they are if not."""
+    import numpy as np
+
+    if found.dtype.kind not in "iuf":
+        return found
+    with np.errstate(all="ignore"):
+        made = found.astype(dtype)
+    return made if dtype == "float32" or (made == found).all() else found
+
+
 def decode(file: str, channels: int):
     """The image in a file, uint8 `[h, w, channels]`; raises UserError if there is none."""
     import tensorflow as tf
 
-    # TensorFlow would wait for the end of a pipe or a device.
-    if os.path.exists(file) and not os.path.isfile(file):
-        raise UserError(f"{file}: no file but a folder, a pipe or a device; give an image file")
     try:
         content = tf.io.read_file(os.fsencode(file))  # a name need not be UTF-8
         return tf.io.decode_image(content, channels, expand_animations=False).numpy()
@@ -48,27 +98,55 @@ def decode(file: str, channels: int):
 def main(files: list[str]) -> int:
     if not MODEL.value:
         raise UserError("--model is missing; give the folder of an exported model or of a run")
-    model = load(MODEL.value)
+    model = load(MODEL.value, flags.FLAGS.pool)
     task = find_task(model.tasks, TASK.value)
+    spec = model.problem.tasks[model.tasks.index(task)]
     width = max(map(len, files))
     unreadable = 0
     for file in files:
         try:
-            image = decode(file, model.channels)
-        except UserError as error:
-            print("left out", " ".join(str(error).splitlines()), file=sys.stderr)
+            given = examples(file, model.input_of(task))
+            answers = model(given, [task] * len(given))
+        except ValueError as error:
+            said = str(error) if file in str(error) else f"{file}: {error}"
+            print("left out", printable(" ".join(said.split())), file=sys.stderr)
             unreadable += 1
             continue
-        answer = {name: value[0].tolist() for name, value in model(image[None], [task]).items()}
-        probability = answer["probabilities"][answer["class"]]
-        path = [name for name in answer.get("path_names", []) if name]
-        if JSON.value:
-            row = {"file": file, "task": task, "class": answer["class_name"], "probability": probability}
-            print(json.dumps({**row, "path": path, "confidence": answer.get("confidence")}))
-        else:
-            print(f"{file:{width}s}  {answer['class_name']:16s} {probability:6.1%}  {' '.join(path)}")
+        for row in range(len(given)):
+            name = file if len(given) == 1 else f"{file}:{row}"
+            answer = {key: value[row].tolist() for key, value in answers.items()}
+            line = f"{printable(name):{width}s}  {printable(_table(spec, answer))}"
+            print(_json(name, spec, answer) if JSON.value else line)
     return 1 if unreadable else 0
 
 
+def _json(name, spec, answer):
+    found = {"file": name, "task": spec.name, **_answer(spec, answer)}
+    return json.dumps({**found, "path": _path(answer), "confidence": answer.get("confidence")})
+
+
+def _answer(spec, answer):
+    """What the task asks for, by name."""
+    if spec.form == "classes":
+        return {"class": answer["class_name"], "probability": answer["probabilities"][answer["class"]]}
+    return {spec.form: dict(zip(spec.answers, answer[spec.form], strict=False))}
+
+
+def _table(spec, answer):
+    found = _answer(spec, answer)
+    if spec.form == "classes":
+        said = f"{found['class']:16s} {found['probability']:6.1%}"
+    else:
+        shown = "{:.1%}" if spec.form == "labels" else "{:.6g}"
+        said = ", ".join(f"{name} {shown.format(value)}" for name, value in found[spec.form].items())
+    return f"{said}  {' '.join(_path(answer))}"
+
+
+def _path(answer):
+    return [name for name in answer.get("path_names", []) if name]
+
+
 if __name__ == "__main__":
-    program.run(main, takes="image file")
+    # Not on import: lrn_tf.main has a --pool of its own.
+    flags.DEFINE_string("pool", "", program.OWN_POOL)
+    program.run(main, takes="file")

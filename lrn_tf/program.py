@@ -2,18 +2,19 @@
 
 import contextlib
 import io
+import os
 import sys
 from collections.abc import Callable
 
 from absl import app, flags
 
-from lrn_tf.errors import UserError
+from lrn_tf.errors import UserError, printable
 from lrn_tf.settings import check_text
 
 
 def _give_up(reason):
     with contextlib.suppress(OSError):
-        print(f"lrn_tf: {' '.join(reason.splitlines())}", file=sys.stderr)
+        print(f"lrn_tf: {printable(' '.join(reason.splitlines()))}", file=sys.stderr)
     # What could not be printed would be tried once more at the end, and complained of.
     sys.stdout = None
     sys.exit(2)
@@ -29,6 +30,7 @@ def run(main: Callable[[list[str]], int | None], takes: str = "", stopped: str =
     """
 
     def parse(argv):
+        _check_flagfiles(argv[1:])
         try:
             rest = flags.FLAGS(argv)
         except (flags.Error, ValueError) as error:  # for --noresume=1, or a flagfile that is no text
@@ -63,21 +65,45 @@ def run(main: Callable[[list[str]], int | None], takes: str = "", stopped: str =
         sys.exit(130)
 
 
-def run_on_a_run(work: Callable[[str, str], None], output: str) -> None:
+def _check_flagfiles(arguments, seen=()):
+    """Sees that files of flags are regular ones, also those that they name; else absl may wait for ever."""
+    for i, argument in enumerate(arguments):
+        flag, given, name = argument.partition("=")
+        if flag.strip() not in ("--flagfile", "-flagfile"):
+            continue
+        path = os.path.expanduser((name if given else "".join(arguments[i + 1 : i + 2])).strip())
+        if "\0" in path or (os.path.exists(path) and not os.path.isfile(path)):
+            raise UserError(f"--flagfile={path} is no regular file; give a text file with a flag a line")
+        if path in seen:
+            continue
+        lines = []
+        with contextlib.suppress(OSError), open(path, errors="replace") as file:
+            lines = file.readlines()
+        _check_flagfiles(lines, (*seen, path))
+
+
+# What --help says of a flag that two programs have: a run holds no code, and starts none.
+OWN_POOL = "FILE.py:FUNCTION that has made the run's modules, if a function of yours has"
+
+
+def run_on_a_run(work: Callable[..., None], output: str, **own: str) -> None:
     """Runs a program that makes something of a finished run.
 
     Args:
-        work: called with the values of --workdir and --output.
+        work: called with the values of --workdir and --output, and those of `own` by name.
         output: what --help says of --output.
+        own: what --help says of further flags, which are text.
     """
     # Not on import: lrn_tf.main, which may do the same work, has a --workdir of its own.
     flags.DEFINE_string("workdir", "", "Folder of the run")
     flags.DEFINE_string("output", "", output)
+    for name, text in own.items():
+        flags.DEFINE_string(name, "", text)
 
     def main(_):
         for name in ("workdir", "output"):
             if not flags.FLAGS[name].value:
                 raise UserError(f"--{name} is missing; see --help")
-        work(flags.FLAGS.workdir, flags.FLAGS.output)
+        work(flags.FLAGS.workdir, flags.FLAGS.output, **{name: flags.FLAGS[name].value for name in own})
 
     run(main)

@@ -5,7 +5,11 @@ Nothing here imports TensorFlow, so that a mistyped flag is refused at once.
 """
 
 import dataclasses
+import importlib.util
 import os
+import re
+import sys
+import traceback
 import typing
 
 from lrn_tf.errors import UserError
@@ -16,14 +20,27 @@ OURS = " (not from the paper)"
 # have a trunk and learn by plain SGD.
 LRNS = ("lrn", "random_route")
 SGD_METHODS = ("routing", "cross_stitch", "task_fc", "task_head", "shared")
+METHODS = LRNS + SGD_METHODS
 FLOAT32_MAX = 3.4028234e38
-BENCHMARKS = ("digits_mtl", "mnist_mtl", "cifar_mtl", "min_mtl")
+BENCHMARKS = ("digits_mtl", "mnist_mtl", "cifar_mtl", "min_mtl", "mixed_mtl")
+POOLS = ("paper", "residual", "transformer", "mixed")
+# What a name may be instead of a built-in's.
+FUNCTION, FOLDER = "FILE.py:FUNCTION", "a folder"
 
 
-def setting(default, help, *, choices=None, low=None, high=None):
-    """A dataclass field with what its flag needs: help text, allowed values or bounds (inclusive)."""
-    metadata = {"help": help, "choices": choices, "low": low, "high": high}
-    return dataclasses.field(default=default, metadata=metadata)
+def setting(default, help, *, choices=None, or_else=(), low=None, high=None, methods=METHODS):
+    """A dataclass field with what its flag needs.
+
+    Args:
+        default: its value where it is not given.
+        help: what `--help` says of it.
+        choices: allowed values, of text.
+        or_else: what may be given instead of a choice: `FUNCTION`, `FOLDER`.
+        low, high: bounds, inclusive, of a number.
+        methods: those that have it; with another one it may not be given.
+    """
+    limits = {"choices": choices, "or_else": or_else, "low": low, "high": high}
+    return dataclasses.field(default=default, metadata={"help": help, "methods": methods, **limits})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,28 +49,38 @@ class Settings:
 
     benchmark: str = setting(
         "digits_mtl",
-        "Which tasks to learn. digits_mtl needs no download" + OURS,
+        "Which tasks to learn: a benchmark's name (digits_mtl and mixed_mtl need no download and are not"
+        " from the paper); a folder of pictures, TASK/CLASS/*.png, perhaps in train/ and test/; or a"
+        " function of yours that returns a list of lrn_tf.Task" + OURS,
         choices=BENCHMARKS,
+        or_else=(FOLDER, FUNCTION),
     )
     method: str = setting(
         "lrn",
         "What learns them: the Limitless Routing Network, the same with a router that is never trained,"
         " the routing network of Rosenbaum et al. (2017), cross-stitch networks (Misra et al. 2016), all or"
         " the last of three layers for each task alone, or one network told the task",
-        choices=LRNS + SGD_METHODS,
+        choices=METHODS,
     )
     pool: str = setting(
         "paper",
-        "Kinds of modules: the paper's six, or pyramid, in which convolutions halve the image"
-        " (pyramid is not from the paper)",
-        choices=("paper", "pyramid"),
+        "Kinds of modules: the paper's six; residual blocks; a transformer's; mixed, which takes inputs of"
+        " any shape (these three are not from the paper); or a function of yours, of a problem and dup,"
+        " that returns a list of lrn_tf.Kind",
+        choices=POOLS,
+        or_else=(FUNCTION,),
+        methods=LRNS,
     )
-    dup: int = setting(10, "Copies of each kind of module", low=1, high=1000)
-    depth: int = setting(6, "Steps of the router, the largest depth of a network", low=1, high=64)
+    dup: int = setting(10, "Copies of each kind of module", low=1, high=1000, methods=LRNS)
+    depth: int = setting(
+        6, "Steps of the router, the largest depth of a network", low=1, high=64, methods=LRNS
+    )
     epochs: int = setting(100, "Passes over the training examples", low=1, high=10**6)
     batch_size: int = setting(128, "Examples per step", low=1)
-    minibatch_size: int = setting(64, "Episodes per minibatch of PPO; divides batch_size", low=1)
-    ppo_epochs: int = setting(1, "Passes of PPO over a batch of episodes", low=1, high=100)
+    minibatch_size: int = setting(
+        64, "Episodes per minibatch of PPO; divides batch_size", low=1, methods=LRNS
+    )
+    ppo_epochs: int = setting(1, "Passes of PPO over a batch of episodes", low=1, high=100, methods=LRNS)
     learning_rate: float = setting(
         1e-4,
         "Learning rate of Adam for modules and router (Adam is not from the paper), of SGD in the methods"
@@ -63,65 +90,107 @@ class Settings:
     lr_decay: float = setting(0.97, "Factor on the learning rate after every --lr_every", low=0.0, high=1.0)
     lr_every: int = setting(1, "Epochs after which --lr_decay is applied once more", low=1)
     d_model: int = setting(
-        256, "Width of the router's embeddings and transformer; a multiple of its 4 heads", low=4, high=8192
+        256,
+        "Width of the router's embeddings and transformer; a multiple of its 4 heads",
+        low=4,
+        high=8192,
+        methods=LRNS,
     )
     actor: str = setting(
-        "decoder",
+        "by_size",
         "How the router scores modules: a transformer decoder over those that may come next (the paper's),"
-        " or a pointer, whose cost hardly grows with the number of modules (not from the paper)",
-        choices=("decoder", "pointer"),
+        " a pointer, whose cost hardly grows with the number of modules, or by_size, the pointer for pools"
+        " of more than 100 modules (the last two are not from the paper)",
+        choices=("decoder", "pointer", "by_size"),
+        methods=LRNS,
     )
     actor_scale: float = setting(
         0.0,
         "Factor on the initial weights of the actor's last layer: how decided the untrained router is;"
         " 1 is Keras' default, 0 the square root of modules x depth / 30, which is 2 for the paper's pool"
-        " with dup 5 and depth 4" + OURS,
+        " with dup 5 and depth 4, and for the pointer 1.5 times that" + OURS,
         low=0.0,
+        methods=LRNS,
     )
-    image_scale: float = setting(
+    input_scale: float = setting(
         0.1,
-        "Factor on the initial weights of the image embedding: how much the untrained router goes by"
-        " the image instead of the task; 1 is Keras' default" + OURS,
+        "Factor on the initial weights of the input's embedding: how much the untrained router goes by"
+        " what it sees instead of the task; 1 is Keras' default" + OURS,
         low=0.0,
+        methods=LRNS,
     )
     bonus: float = setting(
         3.0,
         "lambda, the largest reward for a rarely used module; eq. 6 has 1, and 0 is the paper's 'no"
         " bonus' (the value 3 is not from the paper)",
         low=0.0,
+        methods=LRNS,
     )
-    reward: str = setting(
+    pay_loss: str = setting(
         "every_step",
-        "Where -CE is paid: on every_step (eq. 7), until_output (not after the output module) or"
-        " terminal (on the last step only); the last two are not from the paper",
+        "Where the negative loss is paid: on every_step (eq. 7), until_output (not after the output module)"
+        " or terminal (on the last step only); the last two are not from the paper",
         choices=("every_step", "until_output", "terminal"),
+        methods=LRNS,
     )
-    entropy: float = setting(0.01, "Coefficient of the policy's entropy in PPO's loss" + OURS, low=0.0)
+    entropy: float = setting(
+        0.01, "Coefficient of the policy's entropy in PPO's loss" + OURS, low=0.0, methods=LRNS
+    )
     blocks: int = setting(
         0,
-        "routing only: function blocks in each of its three layers; 0 is one for each task",
+        "Function blocks in each of its three layers; 0 is one for each task",
         low=0,
         high=1000,
+        methods=("routing",),
     )
     agents: str = setting(
         "per_task",
-        "routing only: who decides. An agent for each task, a single one, or as many as tasks to which a"
+        "Who decides. An agent for each task, a single one, or as many as tasks to which a"
         " further agent dispatches each example",
         choices=("per_task", "single", "dispatched"),
+        methods=("routing",),
     )
     policy: str = setting(
         "tabular",
-        "routing only: an agent's policy. A table per layer, learned by the Weighted Policy Learner from"
+        "An agent's policy. A table per layer, learned by the Weighted Policy Learner from"
         " the mean return of each action (tabular) or from single returns as Rosenbaum et al. have it"
         " (tabular_literal), or a small network that sees the block's input (approximate)",
         choices=("tabular", "tabular_literal", "approximate"),
+        methods=("routing",),
     )
     rho: float = setting(
         0.0,
-        "routing only: the collaboration reward, for a block's share of all choices so far",
+        "The collaboration reward, for a block's share of all choices so far",
         low=0.0,
+        methods=("routing",),
     )
     image_size: int = setting(0, "Side of the images in pixels; 0 keeps their native size" + OURS, low=0)
+    heads: str = setting(
+        "shared",
+        "Output modules: shared by all tasks whose answers have one form and number, as in the paper, or a"
+        " task's own, one of each output kind (not from the paper)",
+        choices=("shared", "task"),
+        methods=LRNS,
+    )
+    sampling: str = setting(
+        "proportional",
+        "How often a task is drawn: in proportion to its examples, as often as any other (equal), or in"
+        " proportion to the square root of its examples" + OURS,
+        choices=("proportional", "equal", "sqrt"),
+    )
+    init_from: str = setting(
+        "",
+        "Start from the network of a run with this folder: modules, tasks and inputs that it has by the"
+        " same names, and its router; empty starts anew" + OURS,
+        methods=LRNS,
+    )
+    freeze: str = setting(
+        "none",
+        "What learns no more after --init_from: nothing, or the modules it had, so that only the router and"
+        " what is new learn" + OURS,
+        choices=("none", "modules"),
+        methods=LRNS,
+    )
     augment: str = setting(
         "none",
         "What is done to training images at random: none, flip (left to right), or flip_shift (besides,"
@@ -195,12 +264,28 @@ class Settings:
             words += [f"dup_{self.dup}_depth_{self.depth}"] + ["no_bonus"] * (not self.bonus)
         elif self.method == "routing":
             words += [self.agents, self.policy]
-        return f"{self.benchmark}/{'_'.join(words)}_seed_{self.seed}"
+        # Of a folder or a file with a function, its name.
+        path = re.sub(r"\.py(?=:)", "", self.benchmark)
+        benchmark = re.sub(r"[^\w.-]+", "_", os.path.basename(os.path.normpath(path)))
+        return f"{benchmark}/{'_'.join(words)}_seed_{self.seed}"
 
     @property
     def split(self) -> str:
         """What is evaluated on: the test images, or validation images held out of the training images."""
         return "validation" if self.validation else "test"
+
+    def own(self, name: str) -> typing.Callable | None:
+        """The user's function that a setting names, such as "pool"; None if it names something else.
+
+        Raises:
+            UserError: there is no such file or function, or the file raises something.
+        """
+        value = getattr(self, name)
+        limits = next(f for f in dataclasses.fields(self) if f.name == name).metadata
+        is_folder = FOLDER in limits["or_else"] and os.path.isdir(value)
+        if value in limits["choices"] or is_folder or ":" not in value:
+            return None
+        return own_function(name, value)
 
     def rate(self, epoch: int) -> float:
         """The learning rate of an epoch, counted from 0."""
@@ -212,9 +297,11 @@ class Settings:
 # learned within minutes on two CPU cores. Its learning rate falls in 15 epochs as far as the paper's does
 # in 100: 0.97 ** (100 / 15) is 0.82.
 PRESETS = (
-    (("digits_mtl",), LRNS, dict(learning_rate=1e-3, lr_decay=0.82)),
-    (("digits_mtl",), LRNS + SGD_METHODS, dict(dup=5, depth=4, epochs=15, d_model=64)),
-    (("mnist_mtl",), LRNS + SGD_METHODS, dict(rho=0.3)),
+    (("digits_mtl", "mixed_mtl"), LRNS, dict(learning_rate=1e-3, lr_decay=0.82)),
+    (("digits_mtl", "mixed_mtl"), LRNS, dict(dup=5, depth=4, d_model=64)),
+    (("digits_mtl",), METHODS, dict(epochs=15)),
+    (("mixed_mtl",), LRNS, dict(pool="mixed", epochs=30)),
+    (("mnist_mtl",), ("routing",), dict(rho=0.3)),
     (BENCHMARKS, SGD_METHODS, dict(learning_rate=1e-2, lr_decay=0.1, lr_every=20)),
     (("digits_mtl",), SGD_METHODS, dict(learning_rate=0.3)),
 )
@@ -235,6 +322,12 @@ FREE_ON_RESUME = (
 )
 
 
+def of_method(given: dict[str, typing.Any], method: str) -> dict[str, typing.Any]:
+    """Those settings, by name, that a method has, and that method; for who compares several methods."""
+    has = {f.name for f in dataclasses.fields(Settings) if method in f.metadata["methods"]}
+    return {name: value for name, value in given.items() if name in has} | {"method": method}
+
+
 def behind_results(settings: dict[str, typing.Any]) -> dict[str, typing.Any]:
     """Those settings, by name, that what came out depends on."""
     return {name: v for name, v in settings.items() if name == "epochs" or name not in FREE_ON_RESUME}
@@ -244,7 +337,7 @@ def preset(benchmark: str, method: str) -> dict[str, typing.Any]:
     """What a benchmark and a method preset, by name of setting."""
     found = {}
     for benchmarks, methods, values in PRESETS:
-        if benchmark in benchmarks and method in methods:
+        if (benchmark in benchmarks or benchmarks == BENCHMARKS) and method in methods:
             found |= values
     return found
 
@@ -269,7 +362,12 @@ def resolve(given: dict[str, typing.Any]) -> Settings:
             raise UserError(f"there is no setting {name!r}; see --help")
         _check(fields[name], value)
     benchmark = given.get("benchmark", Settings.benchmark)
-    settings = Settings(**{**preset(benchmark, given.get("method", Settings.method)), **given})
+    method = given.get("method", Settings.method)
+    for name, value in given.items():
+        if method not in fields[name].metadata["methods"] and value != defaults(benchmark, method)[name]:
+            able = ", ".join(fields[name].metadata["methods"])
+            raise UserError(f"--{name}={value} is not for --method={method} but for {able}; drop it")
+    settings = Settings(**{**preset(benchmark, method), **given})
     if settings.method in LRNS and settings.batch_size % settings.minibatch_size:
         raise UserError(
             f"--minibatch_size={settings.minibatch_size} does not divide --batch_size="
@@ -279,6 +377,11 @@ def resolve(given: dict[str, typing.Any]) -> Settings:
         raise UserError(f"--image_size={settings.image_size} is out of range; allowed is 0 or 4 to 512")
     if settings.method in LRNS and settings.d_model % 4:
         raise UserError(f"--d_model={settings.d_model} is not a multiple of the router's 4 heads")
+    if settings.freeze != "none" and not settings.init_from:
+        raise UserError(f"--freeze={settings.freeze} needs a trained network; give --init_from=RUN")
+    if settings.benchmark not in BENCHMARKS and os.path.isdir(settings.benchmark):
+        # A run is also read from elsewhere.
+        settings = dataclasses.replace(settings, benchmark=os.path.abspath(settings.benchmark))
     if not settings.workdir:
         settings = dataclasses.replace(settings, workdir=os.path.join("runs", settings.name))
     return settings
@@ -291,8 +394,8 @@ def _check(field, value):
     if field.type is str:
         check_text(field.name, value)
     limits = field.metadata
-    if limits["choices"] and value not in limits["choices"]:
-        allowed = ", ".join(limits["choices"])
+    if limits["choices"] and value not in limits["choices"] and not _is_own(value, limits["or_else"]):
+        allowed = ", ".join([*limits["choices"], *limits["or_else"]])
         raise UserError(f"--{field.name}={value} is unknown; choose one of: {allowed}")
     low, high = limits["low"], limits["high"]
     if low is None:
@@ -301,6 +404,12 @@ def _check(field, value):
     if not low <= value <= (FLOAT32_MAX if high is None else high):
         allowed = f"{low} to {high}" if high is not None else f"{low} or more"
         raise UserError(f"--{field.name}={value} is out of range; allowed is {allowed}")
+
+
+def _is_own(value, allowed):
+    """Whether a value stands for something of the user's; a run's folder of pictures may be gone."""
+    is_folder = os.path.isabs(value) or os.path.isdir(value)
+    return (FUNCTION in allowed and ":" in value) or (FOLDER in allowed and is_folder)
 
 
 def check_text(name: str, value: str) -> None:
@@ -316,3 +425,47 @@ def check_text(name: str, value: str) -> None:
             f"--{name}={ascii(value)[1:-1]} is not UTF-8; give one that is, and rename the folder or file"
             f" if it is one"
         ) from error
+
+
+def own_function(flag: str, value: str) -> typing.Callable:
+    """The user's function that a flag names as FILE.py:FUNCTION; what it raises comes out as a `UserError`.
+
+    Raises:
+        UserError: there is no such file or function, or the file raises something.
+    """
+    path, _, name = value.rpartition(":")
+    if not os.path.isfile(path) or not path.endswith(".py"):
+        raise UserError(f"--{flag}={value}: there is no file {path}; give {FUNCTION}")
+    folder, file = os.path.split(os.path.abspath(path))
+    if folder not in sys.path:  # as if it was run: it may import what lies beside it
+        sys.path.insert(0, folder)
+    spec = importlib.util.spec_from_file_location(file[: -len(".py")], path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(spec.name, module)  # where its dataclasses look for it
+    _blamed(flag, value, path, spec.loader.exec_module, module)
+    function = getattr(module, name, None)
+    if not callable(function):
+        known = [
+            n for n, f in vars(module).items() if callable(f) and getattr(f, "__module__", "") == spec.name
+        ]
+        has = f"it has {', '.join(known)}" if known else "it has none"
+        raise UserError(f"--{flag}={value}: there is no function {name!r} in {path}; {has}")
+    return lambda *given: _blamed(flag, value, path, function, *given)
+
+
+def _blamed(flag, value, path, function, *given):
+    """Calls code of the user's; what it raises is told with the line of their file."""
+    try:
+        return function(*given)
+    except UserError:
+        raise
+    except Exception as error:
+        here = os.path.abspath(path)
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [f.lineno for f in frames if os.path.abspath(f.filename) == here]
+        if not lines and isinstance(error, SyntaxError):
+            lines = [error.lineno]
+        line = f", line {lines[-1]}" if lines else ""
+        message = " ".join(str(error).split())
+        said = f"{type(error).__name__}: {message}" if message else type(error).__name__
+        raise UserError(f"--{flag}={value} raised {said} ({path}{line}); mend that") from error

@@ -10,10 +10,11 @@ not change while they are timed. Leave the machine idle meanwhile.
 """
 
 # ruff: noqa: E402 - TensorFlow is to be started before anything else imports it with all its messages.
+import dataclasses
 import resource
 import time
 
-from lrn_tf.quiet import start_tensorflow
+from lrn_tf.devices.start import start_tensorflow
 
 start_tensorflow()
 
@@ -23,17 +24,18 @@ from floors import Floors, measure_machine, router_operations, used_parameters
 from timing import milliseconds
 
 from lrn_tf import main as lrn_main
-from lrn_tf.data.batches import DeviceExamples, consecutive_rows, shuffled_rows
-from lrn_tf.data.benchmarks import load
+from lrn_tf.data.benchmarks import asked, load
+from lrn_tf.data.examples import DeviceExamples, consecutive_rows, shuffled_rows
 from lrn_tf.errors import UserError
+from lrn_tf.learning.adam import Adam
+from lrn_tf.learning.objectives import Objectives
 from lrn_tf.methods.build import describe
-from lrn_tf.methods.losses import cross_entropy
-from lrn_tf.methods.lrn import LRN
-from lrn_tf.modules.adam import Adam
+from lrn_tf.methods.lrn import LRNMethod
+from lrn_tf.modules.built_in import POOLS, make_pool
 from lrn_tf.modules.dispatch import run_all
 from lrn_tf.modules.pool import build_layer
-from lrn_tf.modules.pools import make_pool
 from lrn_tf.results.evaluation import BATCH_SIZE, Evaluator
+from lrn_tf.training.train import start
 
 STEPS = flags.DEFINE_integer("steps", 20, "Timed steps of each part, after three others", lower_bound=1)
 DISPATCH = "modules forward + backward"
@@ -50,7 +52,8 @@ MASK_ALL = flags.DEFINE_bool(
 class FixedNetwork:
     """One network for all examples, the floor that a step is measured against."""
 
-    def __init__(self, pool, depth: int):
+    def __init__(self, pool, depth: int, problem):
+        self.objectives = Objectives(problem)
         self.kinds = pool.varied_network(depth)
         self.shapes = [pool.kinds[k].input for k in self.kinds]
         self.layers = [build_layer(pool.kinds[k]) for k in self.kinds]
@@ -62,14 +65,13 @@ class FixedNetwork:
             x = layer(x)
         return tf.cast(x, tf.float32)
 
-    def gradients(self, images, labels):
+    def gradients(self, images, tasks, labels):
         with tf.GradientTape() as tape:
-            ce = cross_entropy(self.logits(images), labels)
-            loss = tf.reduce_mean(ce)
+            loss = tf.reduce_mean(self.objectives.loss(self.logits(images), tasks, labels))
         return loss, tape.gradient(loss, self.adam.weights)
 
-    def train_step(self, images, labels, learning_rate):
-        loss, gradients = self.gradients(images, labels)
+    def train_step(self, images, tasks, labels, learning_rate):
+        loss, gradients = self.gradients(images, tasks, labels)
         self.adam.apply(gradients, learning_rate)
         return loss
 
@@ -78,12 +80,10 @@ class FixedNetwork:
         still = tf.constant(0.0)
 
         def step(i):
-            images, _, labels = batch(i)
-            return self.train_step(images, labels, still)
+            return self.train_step(*batch(i), still)
 
         def gradients(i):
-            images, _, labels = batch(i)
-            return self.gradients(images, labels)
+            return self.gradients(*batch(i))
 
         return [milliseconds(tf.function(f, autograph=False), STEPS.value) for f in (step, gradients)]
 
@@ -92,28 +92,34 @@ def main(_):
     settings = lrn_main.settings_from_flags()
     if settings.method != "lrn":
         raise UserError(f"--method={settings.method} is not what is measured here; leave it out")
-    device, _ = lrn_main.prepare(settings)
-    benchmark = load(settings)
-    describe(benchmark, settings)
-    examples = DeviceExamples(benchmark.train, benchmark.mean, benchmark.std)
-    rows = tf.constant(shuffled_rows(len(benchmark.train), settings.batch_size, settings.seed, 0))
-    tasks = TASKS.value or benchmark.num_tasks
+    device, _ = start(settings)
+    kinds = settings.own("pool")
+    benchmark = load(*asked(settings))
+    describe(benchmark, settings, kinds)
+    problem = benchmark.problem
+    examples = DeviceExamples(benchmark.train, problem)
+    rows = tf.constant(shuffled_rows(benchmark.train.task, settings.batch_size, settings.seed, 0))
+    tasks = TASKS.value or problem.num_tasks
+    of_all = [
+        dataclasses.replace(problem.tasks[k % problem.num_tasks], name=f"task {k}") for k in range(tasks)
+    ]
+    problem = dataclasses.replace(problem, tasks=tuple(of_all))
 
     def batch(i):
         images, task, label = examples.batch(rows[i % rows.shape[0]])
         return images, task % tasks, label
 
-    start = time.perf_counter()
-    method = LRN(make_pool(benchmark.problem, settings), tasks, settings)
+    began = time.perf_counter()
+    method = LRNMethod(make_pool(kinds or POOLS[settings.pool], problem, settings), problem, settings)
     step = make_step(method, batch, settings)
     length = float(step(tf.constant(0))["route/length"])
-    first = time.perf_counter() - start
+    first = time.perf_counter() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     some = batch(0)
     whole = milliseconds(step, STEPS.value)
     ready = milliseconds(make_step(method, lambda i: some, settings), STEPS.value)
     parts, chosen = time_parts(method, some, settings)
-    fixed = FixedNetwork(method.pool, settings.depth)
+    fixed = FixedNetwork(method.pool, settings.depth, problem)
     fixed_step, fixed_modules = fixed.times(batch)
 
     network = ", ".join(method.pool.kinds[k].name for k in fixed.kinds)
@@ -169,7 +175,7 @@ def part_floors(floors, method, chosen, settings):
     layers = [of_kinds[k] for k in pool.kind]
     shapes = [pool.kinds[k].input for k in pool.kind]
     episodes = settings.batch_size * router_operations(
-        method.router, pool.image, method.process.max_candidates
+        method.router, pool.inputs, method.process.max_candidates
     )
     minibatches = settings.ppo_epochs * -(-settings.batch_size // settings.minibatch_size)
     return {
@@ -183,8 +189,8 @@ def part_floors(floors, method, chosen, settings):
 
 def time_evaluation(method, fixed, benchmark):
     """Milliseconds of the whole evaluation, and of a forward pass and the routing of all examples."""
-    examples = DeviceExamples(benchmark.test, benchmark.mean, benchmark.std)
-    evaluate = Evaluator(method, examples, benchmark.num_tasks)
+    examples = DeviceExamples(benchmark.test, benchmark.problem)
+    evaluate = Evaluator(method, benchmark.test, benchmark.problem)
     rows = consecutive_rows(examples.size, min(BATCH_SIZE, examples.size))
     forward = tf.function(lambda r: fixed.logits(examples.batch(r)[0]), autograph=False)
     routing = tf.function(lambda r: method.route(*examples.batch(r)[:2], None).actions, autograph=False)
@@ -193,7 +199,7 @@ def time_evaluation(method, fixed, benchmark):
         return lambda _: [run(tf.constant(r)) for r in rows][-1]
 
     return (
-        milliseconds(lambda _: tf.constant(evaluate().ce), FEW_STEPS),
+        milliseconds(lambda _: tf.constant(evaluate().mean_loss), FEW_STEPS),
         milliseconds(all_of(forward), FEW_STEPS),
         milliseconds(all_of(routing), FEW_STEPS),
     )
@@ -223,12 +229,12 @@ def time_parts(method, batch, settings):
     gradients = tf.function(method.module_gradients, autograph=False)
     adam = tf.function(adam, autograph=False)
     router = tf.function(method.train_router, autograph=False)
-    *_, chosen, some = gradients(images, labels, episodes.actions)
+    *_, chosen, some = gradients(images, tasks, labels, episodes.actions)
     with tf.device("CPU:0"):
         used = tf.constant(chosen.numpy() > 0)
     parts = {
         "route": lambda _: method.route(images, tasks, seed).actions,
-        DISPATCH: lambda _: gradients(images, labels, episodes.actions)[0],
+        DISPATCH: lambda _: gradients(images, tasks, labels, episodes.actions)[0],
         "module optimizer": lambda _: adam(some, used),
         "PPO": lambda _: router(images, tasks, episodes, values, values, seed, still),
     }
@@ -255,7 +261,7 @@ def time_mask_all(method, batch, settings, chosen):
     gradients = tf.function(method.module_gradients, autograph=False)
     times = (
         milliseconds(make_step(method, batch, settings), FEW_STEPS),
-        milliseconds(lambda _: gradients(images, labels, paths)[0], FEW_STEPS),
+        milliseconds(lambda _: gradients(images, tasks, labels, paths)[0], FEW_STEPS),
     )
     method.modules = modules
     return times

@@ -1,6 +1,6 @@
 """What there is to learn from while the knot of routing is still tied: measurements along a run.
 
-    python tools/early_phase.py --flagfile=flags/cifar_mtl_knot.cfg --every=65
+    python tools/early_phase.py --flagfile=flags/knot.cfg --every=65
 
 Takes the flags of `lrn_tf.main`, trains, and stops every --every steps to route --batches batches that
 are not learned from. Prints a row each time:
@@ -16,7 +16,7 @@ are not learned from. Prints a row each time:
 """
 
 # ruff: noqa: E402 - TensorFlow is to be started before anything else imports it with all its messages.
-from lrn_tf.quiet import start_tensorflow
+from lrn_tf.devices.start import start_tensorflow
 
 start_tensorflow()
 
@@ -27,15 +27,15 @@ import tensorflow as tf
 from absl import flags
 
 from lrn_tf import main as lrn_main
-from lrn_tf.data.batches import DeviceExamples, shuffled_rows
-from lrn_tf.data.benchmarks import load
+from lrn_tf.data.benchmarks import asked, load
+from lrn_tf.data.examples import DeviceExamples, shuffled_rows
 from lrn_tf.errors import UserError
+from lrn_tf.learning import reward
 from lrn_tf.methods.build import build
-from lrn_tf.methods.losses import cross_entropy, right
 from lrn_tf.modules.weights import split
-from lrn_tf.policy import reward
 from lrn_tf.results.evaluation import task_information
 from lrn_tf.settings import LRNS
+from lrn_tf.training.train import start
 
 EVERY = flags.DEFINE_integer("every", 130, "Steps between measurements", lower_bound=1)
 BATCHES = flags.DEFINE_integer("batches", 8, "Batches of a measurement", lower_bound=2)
@@ -63,9 +63,9 @@ def signal(values: np.ndarray, groups: np.ndarray) -> float:
 class EarlyPhase:
     """Measurements of an LRN on batches that it does not learn from."""
 
-    def __init__(self, lrn, num_tasks: int):
+    def __init__(self, lrn):
         self.lrn = lrn
-        self.num_tasks = num_tasks
+        self.num_tasks = lrn.problem.num_tasks
         self._observe = tf.function(self._observe, autograph=False)
         self._gradients = tf.function(self._gradients, autograph=False)
 
@@ -84,7 +84,7 @@ class EarlyPhase:
         chosen = np.zeros((self.num_tasks, len(pool) + 1), int)
         np.add.at(chosen, (np.broadcast_to(seen["task"][:, None], free.shape), seen["actions"]), 1)
         return {
-            "loss": seen["ce"].mean(),
+            "loss": seen["loss"].mean(),
             "accuracy": seen["right"].mean(),
             "entropy": [seen["entropy"][free[:, t], t].mean() for t in range(free.shape[1])],
             "information": [task_information(chosen[:, list(pool.modules(k))]) for k in self._kinds],
@@ -101,16 +101,16 @@ class EarlyPhase:
     def _observe(self, images, tasks, labels, seed):
         episodes = self.lrn.route(images, tasks, seed)
         logits, chosen = self.lrn.modules(images, episodes.actions)
-        ce = cross_entropy(logits, labels)
-        rewards, bonus, advantage, _ = self.lrn.judge(episodes, ce, chosen)
+        loss = self.lrn.objectives.loss(logits, tasks, labels)
+        rewards, bonus, advantage, _ = self.lrn.judge(episodes, loss, chosen, self.lrn.could(tasks))
         return {
             "task": tasks,
             "actions": episodes.actions,
             "free": episodes.free,
             "entropy": episodes.entropy,
             "advantage": advantage,
-            "ce": ce,
-            "right": right(logits, labels),
+            "loss": loss,
+            "right": self.lrn.objectives.right(logits, tasks, labels),
             "share": reward.share_of_bonus(rewards, bonus),
         }
 
@@ -120,7 +120,7 @@ class EarlyPhase:
         total, count = [0.0] * len(self.lrn.pool), np.zeros(len(self.lrn.pool))
         for task in range(self.num_tasks):
             mine = tf.cast(tasks == task, tf.float32)
-            for m, gradient in enumerate(self._gradients(images, labels, paths, mine)):
+            for m, gradient in enumerate(self._gradients(images, tasks, labels, paths, mine)):
                 length = float(tf.norm(gradient))
                 if length > 0:
                     total[m] = total[m] + gradient.numpy() / length
@@ -132,13 +132,12 @@ class EarlyPhase:
             for of in (self.lrn.pool.modules(k) for k in self._kinds)
         ]
 
-    def _gradients(self, images, labels, paths, weight):
-        """The gradient of the weighted sum of cross-entropies for each module, as one vector."""
+    def _gradients(self, images, tasks, labels, paths, weight):
+        """The gradient of the weighted sum of losses for each module, as one vector."""
         weights = self.lrn.modules.weights
         with tf.GradientTape() as tape:
             logits, _ = self.lrn.modules(images, paths)
-            ce = cross_entropy(logits, labels)
-            loss = tf.reduce_sum(weight * ce)
+            loss = tf.reduce_sum(weight * self.lrn.objectives.loss(logits, tasks, labels))
         gradients = tape.gradient(loss, weights, unconnected_gradients="zero")
         modules = [module for kind in gradients for module in split(kind)]
         return [tf.concat([tf.reshape(g, [-1]) for g in module], axis=0) for module in modules]
@@ -152,16 +151,16 @@ def main(_):
     settings = lrn_main.settings_from_flags()
     if settings.method not in LRNS:
         raise UserError(f"--method={settings.method} has no router; choose one of: {', '.join(LRNS)}")
-    lrn_main.prepare(settings)
-    benchmark = load(settings)
-    lrn = build(benchmark.problem, settings)
-    examples = DeviceExamples(benchmark.train, benchmark.mean, benchmark.std)
-    measure = EarlyPhase(lrn, benchmark.num_tasks)
+    start(settings)
+    benchmark = load(*asked(settings))
+    lrn = build(benchmark.problem, settings, settings.own("pool"))
+    examples = DeviceExamples(benchmark.train, benchmark.problem)
+    measure = EarlyPhase(lrn)
     per_epoch = examples.size // settings.batch_size
 
     @functools.lru_cache(maxsize=2)  # the epoch's and that of the measurements
     def order(epoch):
-        return shuffled_rows(examples.size, settings.batch_size, settings.seed, epoch)
+        return shuffled_rows(benchmark.train.task, settings.batch_size, settings.seed, epoch)
 
     def batch(epoch, i, number):
         return *examples.batch(tf.constant(order(epoch)[i])), tf.constant([settings.seed, number])

@@ -11,9 +11,9 @@ a kill, skips what has finished, and runs longer where --epochs has grown. Write
 import functools
 import pathlib
 
+import grid
 from absl import flags
 
-from lrn_tf import grid
 from lrn_tf import main as lrn_main
 from lrn_tf.errors import UserError
 from lrn_tf.results import curves

@@ -1,6 +1,6 @@
 """What modules learn when nobody routes: the paths are given.
 
-    python tools/fixed_paths.py --paths=task --flagfile=flags/cifar_mtl_knot.cfg
+    python tools/fixed_paths.py --paths=task --flagfile=flags/knot.cfg
 
 Takes the flags of `lrn_tf.main`; --max_steps says how long. Prints the accuracy on the held-out (or
 test) examples every --every steps. It tells how much routing could be worth:
@@ -13,7 +13,7 @@ test) examples every --every steps. It tells how much routing could be worth:
 """
 
 # ruff: noqa: E402 - TensorFlow is to be started before anything else imports it with all its messages.
-from lrn_tf.quiet import start_tensorflow
+from lrn_tf.devices.start import start_tensorflow
 
 start_tensorflow()
 
@@ -24,16 +24,17 @@ import tensorflow as tf
 from absl import flags
 
 from lrn_tf import main as lrn_main
-from lrn_tf.data.batches import DeviceExamples, shuffled_rows
-from lrn_tf.data.benchmarks import load
+from lrn_tf.data.benchmarks import asked, load
+from lrn_tf.data.examples import DeviceExamples, shuffled_rows
 from lrn_tf.errors import UserError
-from lrn_tf.methods.losses import cross_entropy
+from lrn_tf.learning.adam import GroupedAdam
+from lrn_tf.learning.objectives import Objectives
 from lrn_tf.methods.method import Prediction
-from lrn_tf.modules.adam import GroupedAdam
+from lrn_tf.modules.built_in import POOLS, make_pool
 from lrn_tf.modules.dispatch import Modules
 from lrn_tf.modules.pool import OUTPUT
-from lrn_tf.modules.pools import make_pool
 from lrn_tf.results.evaluation import Evaluator
+from lrn_tf.training.train import start
 
 PATHS = flags.DEFINE_enum(
     "paths",
@@ -48,10 +49,11 @@ EVERY = flags.DEFINE_integer("every", 130, "Steps between evaluations", lower_bo
 class FixedPaths:
     """Modules trained along given paths; what the evaluation needs of a method."""
 
-    def __init__(self, pool, num_tasks: int, settings):
+    def __init__(self, pool, problem, settings):
+        self.objectives, num_tasks = Objectives(problem), problem.num_tasks
         self.pool, self.kinds = pool, pool.by_kind
         self.modules = Modules(pool, settings.depth)
-        self.adam = GroupedAdam(self.modules.weights, [kind.dup for kind in pool.kinds])
+        self.adam = GroupedAdam(self.modules.weights, [kind.count for kind in pool.kinds])
         self._kinds = pool.varied_network(settings.depth)
         print("networks of", ", ".join(pool.kinds[k].name for k in self._kinds))
         rng = np.random.default_rng(settings.seed)
@@ -87,10 +89,10 @@ class FixedPaths:
         return Prediction(self.modules(images, paths)[0], paths, tf.zeros_like(tasks, tf.float32))
 
     @tf.function(autograph=False)
-    def train_step(self, images, labels, paths, learning_rate):
+    def train_step(self, images, tasks, labels, paths, learning_rate):
         with tf.GradientTape() as tape:
             logits, chosen = self.modules(images, paths)
-            loss = tf.reduce_mean(cross_entropy(logits, labels))
+            loss = tf.reduce_mean(self.objectives.loss(logits, tasks, labels))
         gradients = tape.gradient(loss, self.modules.weights, unconnected_gradients="zero")
         with tf.device("CPU:0"):
             used = chosen > 0
@@ -100,31 +102,31 @@ class FixedPaths:
 
 def main(_):
     settings = lrn_main.settings_from_flags()
-    lrn_main.prepare(settings)
-    benchmark = load(settings)
-    pool = make_pool(benchmark.problem, settings)
-    needed = benchmark.num_tasks
+    start(settings)
+    benchmark = load(*asked(settings))
+    problem = benchmark.problem
+    pool = make_pool(settings.own("pool") or POOLS[settings.pool], problem, settings)
+    needed = problem.num_tasks
     if PATHS.value == "own":  # a network may hold several modules of a kind
         needed *= max(collections.Counter(pool.varied_network(settings.depth)).values())
     if PATHS.value in ("own", "head") and settings.dup < needed:
         raise UserError(
-            f"--dup={settings.dup} is too small for --paths={PATHS.value} with the {benchmark.num_tasks}"
+            f"--dup={settings.dup} is too small for --paths={PATHS.value} with the {problem.num_tasks}"
             f" tasks of {benchmark.name}; use --dup={needed}"
         )
-    method = FixedPaths(pool, benchmark.num_tasks, settings)
-    examples = DeviceExamples(benchmark.train, benchmark.mean, benchmark.std)
-    held_out = DeviceExamples(benchmark.test, benchmark.mean, benchmark.std)
-    evaluate = Evaluator(method, held_out, benchmark.num_tasks)
+    method = FixedPaths(pool, problem, settings)
+    examples = DeviceExamples(benchmark.train, problem)
+    evaluate = Evaluator(method, benchmark.test, problem)
     rng = np.random.default_rng((settings.seed, 2))
     per_epoch = examples.size // settings.batch_size
     losses = []
     for step in range(settings.max_steps or per_epoch * settings.epochs):
         epoch, i = divmod(step, per_epoch)
         if i == 0:
-            batches = shuffled_rows(examples.size, settings.batch_size, settings.seed, epoch)
+            batches = shuffled_rows(benchmark.train.task, settings.batch_size, settings.seed, epoch)
             rate = tf.constant(settings.rate(epoch), tf.float32)
         images, tasks, labels = examples.batch(tf.constant(batches[i]))
-        losses.append(float(method.train_step(images, labels, method.paths(tasks, rng), rate)))
+        losses.append(float(method.train_step(images, tasks, labels, method.paths(tasks, rng), rate)))
         if (step + 1) % EVERY.value == 0:
             accuracy = evaluate().accuracy
             print(f"step {step + 1:6,d}  loss {np.mean(losses):.3f}  accuracy {accuracy:.2%}", flush=True)

@@ -10,9 +10,9 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from lrn_tf.policy.actors import HEADS, PointerActor
-from lrn_tf.policy.router import Router
 from lrn_tf.results import compute
+from lrn_tf.router.actors import HEADS, PointerActor
+from lrn_tf.router.router import Router
 
 # Adam reads weight, gradient and both moments, and writes three of them: seven times four bytes.
 ADAM_BYTES = 28
@@ -55,7 +55,7 @@ def layer_operations(layer, shape) -> int:
     return sum(compute.operations(layer, shape).values())
 
 
-def router_operations(router: Router, image, max_candidates) -> int:
+def router_operations(router: Router, inputs, max_candidates) -> int:
     """Operations of one episode's decisions, as folded_transformer.py and actors.py do them."""
     depth, width = len(max_candidates), router.task_embedding.output_dim
     actions = router.action_embedding.input_dim
@@ -69,7 +69,8 @@ def router_operations(router: Router, image, max_candidates) -> int:
         actor = sum(states) * 4 * width**2
         for entries, rows in zip(states, max_candidates, strict=True):
             actor += rows * width * (HEADS * actions + 2 * HEADS * entries + 4 * width)
-    return 2 * (encoder + actor) + layer_operations(router.image_encoder, image)
+    views = sum(layer_operations(*of) for of in zip(router.encoders, inputs, strict=True))
+    return 2 * (encoder + actor) + views
 
 
 class Floors:

@@ -14,7 +14,7 @@ Writes scaling.csv and scaling.png. Leave the machine idle meanwhile.
 """
 
 # ruff: noqa: E402 - TensorFlow is to be started before anything else imports it with all its messages.
-from lrn_tf.quiet import start_tensorflow
+from lrn_tf.devices.start import start_tensorflow
 
 start_tensorflow()
 
@@ -28,13 +28,15 @@ from absl import flags
 from timing import milliseconds
 
 from lrn_tf import main as lrn_main
+from lrn_tf.data.benchmarks import asked as data_asked
 from lrn_tf.data.benchmarks import load
 from lrn_tf.errors import UserError
+from lrn_tf.learning.objectives import Objectives
 from lrn_tf.methods.build import build
 from lrn_tf.methods.fc_network import LAYERS
-from lrn_tf.methods.losses import cross_entropy
 from lrn_tf.results import curves
-from lrn_tf.settings import LRNS, resolve
+from lrn_tf.settings import LRNS, of_method, resolve
+from lrn_tf.training.train import start
 
 OUTPUT = flags.DEFINE_string("output", "scaling", "Folder of scaling.csv and scaling.png")
 METHODS = flags.DEFINE_list("methods", ["routing", "lrn", "cross_stitch", "task_fc"], "Which methods")
@@ -44,21 +46,20 @@ STEPS = flags.DEFINE_integer("steps", 20, "Timed steps of each, after three that
 MEASURED = ("mixed", "layers", "by task")
 
 
-def with_tasks(benchmark, count):
-    """The benchmark's images under another number of tasks."""
-    names = tuple(f"task {k}" for k in range(count))
-    train = dataclasses.replace(benchmark.train, task=benchmark.train.task % count)
-    return dataclasses.replace(benchmark, tasks=names, classes=benchmark.classes[:1] * count, train=train)
+def with_tasks(problem, count):
+    """A problem with another number of tasks, all like its first."""
+    tasks = tuple(dataclasses.replace(problem.tasks[0], name=f"task {k}") for k in range(count))
+    return dataclasses.replace(problem, tasks=tasks)
 
 
 def measure(benchmark, settings, count) -> dict[str, float]:
     """Milliseconds by what is measured."""
-    benchmark = with_tasks(benchmark, count)
-    method = build(benchmark.problem, settings)
+    problem = with_tasks(benchmark.problem, count)
+    method = build(problem, settings, settings.own("pool"))
     rng = np.random.default_rng(settings.seed)
     size = settings.batch_size
-    images = tf.constant(rng.normal(size=(size, *benchmark.image_shape)), tf.float32)
-    labels = tf.constant(rng.integers(0, benchmark.num_classes, size), tf.int32)
+    images = tf.constant(rng.normal(size=(size, *problem.inputs[0].shape)), tf.float32)
+    labels = tf.constant(rng.integers(0, problem.width, size), tf.int32)
     mixed = tf.constant(rng.integers(0, count, size), tf.int32)
 
     @tf.function(autograph=False)
@@ -67,12 +68,14 @@ def measure(benchmark, settings, count) -> dict[str, float]:
 
     return {
         "mixed": milliseconds(lambda i: train_step(mixed, i), STEPS.value),
-        "layers": milliseconds(task_layers(method, images, mixed, labels, settings), STEPS.value),
+        "layers": milliseconds(
+            task_layers(method, images, mixed, labels, settings, Objectives(problem)), STEPS.value
+        ),
         "by task": milliseconds(lambda i: train_step(tf.fill([size], i % count), i), STEPS.value),
     }
 
 
-def task_layers(method, images, tasks, labels, settings):
+def task_layers(method, images, tasks, labels, settings, objectives):
     """Forward and backward through what runs differently for each task, as a function of the step."""
     if settings.method in LRNS:
         paths = method.route(images, tasks, tf.constant([settings.seed, 0])).actions
@@ -89,7 +92,7 @@ def task_layers(method, images, tasks, labels, settings):
     def forward_backward(i):
         with tf.GradientTape() as tape:
             logits, *_ = run(inputs)
-            loss = tf.reduce_mean(cross_entropy(logits, labels))
+            loss = tf.reduce_mean(objectives.loss(logits, tasks, labels))
         return loss, tape.gradient(loss, weights, unconnected_gradients="zero")
 
     return forward_backward
@@ -118,8 +121,8 @@ def draw(rows, path, title):
 
 def main(_):
     asked = lrn_main.settings_from_flags()
-    device, _ = lrn_main.prepare(asked)
-    benchmark = load(asked)
+    device, _ = start(asked)
+    benchmark = load(*data_asked(asked))
     counts = [int(count) if count.isdigit() else 0 for count in COUNTS.value]
     if not all(counts):
         raise UserError(f"--counts={','.join(COUNTS.value)} must be numbers of tasks such as 2,5,10,20")
@@ -128,7 +131,7 @@ def main(_):
     rows = []
     print(f"{asked.benchmark}, batch {asked.batch_size}, {device}; ms per step")
     print(f"{'method':14s} {'tasks':>5s} " + " ".join(f"{name:>9s}" for name in MEASURED))
-    every = {method: resolve({**lrn_main.given(), "method": method}) for method in METHODS.value}
+    every = {method: resolve(of_method(lrn_main.given(), method)) for method in METHODS.value}
     for method, settings in every.items():
         for count in counts:
             times = measure(benchmark, settings, count)

@@ -16,10 +16,10 @@ import time
 
 import numpy as np
 from absl import flags
+from grid import start
 
 from lrn_tf import main as lrn_main
 from lrn_tf.errors import UserError
-from lrn_tf.grid import start
 from lrn_tf.settings import Settings, resolve
 from lrn_tf.storage.metrics import EpochMetrics
 from lrn_tf.storage.workdir import read_lines

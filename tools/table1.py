@@ -11,14 +11,14 @@ is chosen on the split in the row: the test images or, with --validation, held-o
 
 import pathlib
 
+import grid
 import numpy as np
 from absl import flags
 
-from lrn_tf import grid
 from lrn_tf import main as lrn_main
 from lrn_tf.errors import UserError
 from lrn_tf.results import curves
-from lrn_tf.settings import LRNS, SGD_METHODS, Settings
+from lrn_tf.settings import LRNS, SGD_METHODS, Settings, of_method
 from lrn_tf.storage import files, runs
 
 grid.define_flags("table1")
@@ -68,7 +68,7 @@ def plan() -> list[Settings]:
     wanted = []
     for benchmark in BENCHMARKS.value:
         for method in methods:
-            one = given | dict(benchmark=benchmark, method=method)
+            one = of_method(given | dict(benchmark=benchmark), method)
             wanted += grid.each_seed(one, pathlib.Path(flags.FLAGS.output, benchmark, method))
     return wanted
 

@@ -1,17 +1,22 @@
-"""The multi-task benchmarks of the paper (Sec. 5.1) and Rosenbaum et al. 2017, and one of ours."""
+"""The benchmarks of the paper (Sec. 5.1) and Rosenbaum et al. 2017, some of ours, and the user's."""
 
 import dataclasses
-import functools
-import typing
+import os
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from lrn_tf.data import data_sets
+from lrn_tf.data import data_sets, image_folder
 from lrn_tf.data import images as preprocessing
+from lrn_tf.data.examples import Examples
+from lrn_tf.data.problem import CLASSES, NUMBERS, SHARED, InputSpec, Problem, TaskSpec
+from lrn_tf.data.tasks import TEST, Drawn, Task, stratified, together
 from lrn_tf.errors import UserError
 
-DIGIT_TASKS = tuple(f"digit {digit}" for digit in range(10))
-DIGIT_CLASSES = tuple((f"other than {digit}", f"{digit}") for digit in range(10))
+IMAGES = "images"
+DIGIT_TASKS = tuple(
+    TaskSpec(f"digit {digit}", IMAGES, CLASSES, (f"other than {digit}", f"{digit}")) for digit in range(10)
+)
 
 # Mini-ImageNet's images per class: training and test. Per task means: divided among its five classes.
 MIN_TASKS = 10
@@ -20,190 +25,172 @@ MIN_PER_CLASS = {"task": (800 // MIN_LABELS, 50 // MIN_LABELS), "label": (800, 5
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Examples:
-    """Examples of all tasks; tasks may share images, which are held once.
+class Benchmark:
+    """Tasks and their examples.
 
     Attributes:
-        image: int32 `[n]`, the example's row in `images`.
-        task: int32 `[n]`.
-        label: int32 `[n]`, the class within the task's label space.
-        images: uint8 `[m, H, W, c]`, every one used by some example.
-    """
-
-    image: np.ndarray
-    task: np.ndarray
-    label: np.ndarray
-    images: np.ndarray
-
-    def __len__(self):
-        return len(self.image)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Tasks:
-    """K tasks of C classes each, by name.
-
-    Attributes:
-        name: what `--benchmark` calls them.
-        tasks: names of the K tasks.
-        classes: K x C names of the classes.
-    """
-
-    name: str
-    tasks: tuple[str, ...]
-    classes: tuple[tuple[str, ...], ...]
-
-    @property
-    def num_tasks(self) -> int:
-        """K."""
-        return len(self.tasks)
-
-    @property
-    def num_classes(self) -> int:
-        """C, the same for all tasks."""
-        return len(self.classes[0])
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Problem(Tasks):
-    """All that a network needs to know of the tasks.
-
-    Attributes, besides those of `Tasks`:
-        image_shape: (H, W, c).
-        mean: `c` numbers, of the training images in units of 0..255.
-        std: `c` numbers, likewise.
-    """
-
-    image_shape: tuple[int, int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Benchmark(Tasks):
-    """The tasks and their examples.
-
-    Attributes, besides those of `Tasks`:
+        problem: what it is apart from its examples.
         train: what is trained on.
-        test: what is evaluated on; no image is in both.
+        test: what is evaluated on; nothing that is shown is in both.
+        notes: what there is to say of where they come from, a line each.
     """
 
+    problem: Problem
     train: Examples
     test: Examples
-
-    @functools.cached_property
-    def problem(self) -> Problem:
-        """What it is apart from its examples."""
-        moments = [tuple(map(float, moment)) for moment in (self.mean, self.std)]
-        return Problem(self.name, self.tasks, self.classes, self.image_shape, *moments)
+    notes: tuple[str, ...] = ()
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(H, W, c)."""
-        return self.train.images.shape[1:]
+    def name(self) -> str:
+        """What `--benchmark` calls it."""
+        return self.problem.name
 
-    @property
-    def mean(self) -> np.ndarray:
-        """float32 `[c]`, of the training images in units of 0..255; an image counts once."""
-        return self._moments[0]
 
-    @property
-    def std(self) -> np.ndarray:
-        """float32 `[c]`, likewise; 1 for a channel that is constant."""
-        return self._moments[1]
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """Which examples of a benchmark are taken, and how; fields are the settings of the same names."""
 
-    @functools.cached_property
-    def _moments(self):
+    seed: int = 0
+    image_size: int = 0
+    examples: int = 0
+    validation: float = 0.0
+    heads: str = SHARED
+    examples_per: str = "task"
+    data_dir: str = ""
+
+
+def choice_of(settings) -> Choice:
+    """The choice that a `lrn_tf.settings.Settings` makes."""
+    return Choice(**{field.name: getattr(settings, field.name) for field in dataclasses.fields(Choice)})
+
+
+def asked(settings) -> tuple[Callable[[Choice], Drawn], Choice]:
+    """What `load` needs, of a `lrn_tf.settings.Settings`."""
+    choice, name = choice_of(settings), settings.benchmark
+    if name in LOADERS:
+        return LOADERS[name], choice
+    if (function := settings.own("benchmark")) is None:
+        return image_folder.source(name), choice
+    called = os.path.basename(name).replace(".py:", ":")
+    return lambda choice: together(called, function(), choice.seed), choice
+
+
+def load(source: Callable[[Choice], Drawn], choice: Choice) -> Benchmark:
+    """Loads a benchmark; which examples it has depends on the choice alone.
+
+    Args:
+        source: draws the examples: one of `LOADERS`, `lrn_tf.data.image_folder.source`, or `own`.
+        choice: of what it draws.
+
+    Raises:
+        UserError: data are missing and cannot be downloaded, unreadable or too few.
+    """
+    drawn = source(choice)
+    train, test = drawn.train, drawn.test
+    if choice.validation:
+        rng = np.random.default_rng((choice.seed, 1))
+        train, test = _hold_out(train, drawn, choice.validation, rng)
+        if not len(test):
+            raise UserError(f"--validation={choice.validation} leaves no examples to evaluate on; choose 0")
+    if choice.examples:
+        train = _some(train, choice.examples, np.random.default_rng((choice.seed, 2)))
+    train, test = (_packed(part, drawn, choice.image_size) for part in (train, test))
+    missing = set(range(len(drawn.tasks))) - set(train.task.tolist())
+    if missing and not choice.examples:
+        raise UserError(f"task {drawn.tasks[min(missing)].name!r} has no training examples; add some")
+    return Benchmark(_problem(drawn, train, choice.heads), train, test, drawn.notes)
+
+
+def own(name: str, tasks: Sequence[Task]) -> Callable[[Choice], Drawn]:
+    """A source of tasks that the user has in arrays."""
+    return lambda choice: together(name, tasks, choice.seed)
+
+
+def _problem(drawn, train, heads):
+    inputs = []
+    for name, array in zip(drawn.inputs, train.inputs, strict=True):
+        if array.dtype == np.int32:
+            most = max(int(part.inputs[len(inputs)].max(initial=0)) for part in (drawn.train, drawn.test))
+            spec = InputSpec(name, array.shape[1:], "int32", (), (), most + 1)
+        else:
+            mean, std = (tuple(map(float, moment)) for moment in moments(array))
+            spec = InputSpec(name, array.shape[1:], str(array.dtype), mean, std)
+        inputs.append(spec)
+    tasks = [_measured(task, train.target[train.task == k]) for k, task in enumerate(drawn.tasks)]
+    return Problem(drawn.name, tuple(inputs), tuple(tasks), heads)
+
+
+def _measured(task, targets):
+    """A task with the moments of its training targets, if they are numbers."""
+    if task.form != NUMBERS:
+        return task
+    mean, std = (tuple(map(float, moment)) for moment in moments(targets[:, : task.width]))
+    return dataclasses.replace(task, mean=mean, std=std)
+
+
+def moments(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation over all but the last axis, float32; std is 1 for a constant."""
+    width = array.shape[-1]
+    if not len(array):
+        return np.zeros(width, np.float32), np.ones(width, np.float32)
+    if array.dtype != np.uint8:
+        rows = array.reshape(-1, width).astype(np.float64)
+        mean, std = rows.mean(axis=0), rows.std(axis=0)
+    else:
         # From the counts of the 256 values: exact, and without a float copy of the images.
-        counts = np.zeros((self.image_shape[-1], 256))
-        for chunk in _chunks(self.train.images):
+        counts = np.zeros((width, 256))
+        for chunk in _chunks(array):
             for channel, of_channel in enumerate(counts):
                 of_channel += np.bincount(chunk[..., channel].ravel(), minlength=256)
         share = counts / counts.sum(axis=1, keepdims=True)
         values = np.arange(256)
         mean = share @ values
         std = np.sqrt((share * (values - mean[:, None]) ** 2).sum(axis=1))
-        return mean.astype(np.float32), np.where(std > 0, std, 1).astype(np.float32)
-
-
-def load(settings) -> Benchmark:
-    """Loads the benchmark that the settings name; which examples it has depends on the seed alone.
-
-    Args:
-        settings: a `Settings`, of which benchmark, seed, image_size, examples_per, data_dir and
-            examples and validation count.
-
-    Raises:
-        UserError: data are missing and cannot be downloaded, unreadable or too few.
-    """
-    drawn = LOADERS[settings.benchmark](settings)
-    train, test = drawn.train, drawn.test
-    if settings.validation:
-        rng = np.random.default_rng((settings.seed, 1))
-        train, test = _hold_out(train, drawn.strata, settings.validation, rng)
-    if settings.examples:
-        train = _some(train, settings.examples, np.random.default_rng((settings.seed, 2)))
-    return Benchmark(
-        name=settings.benchmark,
-        tasks=drawn.tasks,
-        classes=drawn.classes,
-        train=_packed(train, settings.image_size),
-        test=_packed(test, settings.image_size),
-    )
+    smallest = np.finfo(np.float32).tiny  # TensorFlow takes what is smaller for 0
+    return mean.astype(np.float32), np.where(std > smallest, std, 1).astype(np.float32)
 
 
 def _some(examples, count, rng):
     """So many of the examples."""
     if count > len(examples):
         raise UserError(f"--examples={count} is more than there are, {len(examples)}; choose fewer")
-    rows = np.sort(rng.choice(len(examples), count, replace=False))
-    columns = (column[rows] for column in (examples.image, examples.task, examples.label))
-    return Examples(*columns, examples.images)
+    return examples.some(np.sort(rng.choice(len(examples), count, replace=False)))
 
 
-class _Drawn(typing.NamedTuple):
-    """A benchmark as its loader draws it, from images of which not all need be used."""
-
-    tasks: tuple[str, ...]
-    classes: tuple[tuple[str, ...], ...]
-    train: Examples
-    test: Examples
-    strata: np.ndarray  # of each of train.images: its class in the data set it is from
-
-
-def _digits_mtl(settings):
+def _digits_mtl(choice):
     import sklearn.datasets
 
     source = sklearn.datasets.load_digits()
     # The values are whole numbers from 0 to 16.
     images = (15 * source.images[..., None]).astype(np.uint8)
-    held_out = _stratified(source.target, 0.2, np.random.default_rng((settings.seed, 0)))
+    held_out = stratified(source.target, 0.2, np.random.default_rng((choice.seed, 0)))
     train, test = (
         _one_vs_all(images, source.target, [np.flatnonzero(part)] * len(DIGIT_TASKS))
         for part in (~held_out, held_out)
     )
-    return _Drawn(DIGIT_TASKS, DIGIT_CLASSES, train, test, strata=source.target)
+    return Drawn("digits_mtl", (IMAGES,), DIGIT_TASKS, train, test, strata=(source.target,))
 
 
-def _mnist_mtl(settings):
-    _, train, test = data_sets.splits("mnist", data_sets.folder(settings.data_dir))
-    rng = np.random.default_rng((settings.seed, 0))
+def _mnist_mtl(choice):
+    _, train, test = data_sets.splits("mnist", data_sets.folder(choice.data_dir))
+    rng = np.random.default_rng((choice.seed, 0))
     of_digit = [np.flatnonzero(train["label"] == digit) for digit in range(10)]
     train_rows = [
         np.concatenate([rng.choice(rows, 1000, replace=False) for rows in of_digit]) for _ in DIGIT_TASKS
     ]
     test_rows = [rng.choice(len(test["label"]), 200, replace=False) for _ in DIGIT_TASKS]
-    return _Drawn(
+    return Drawn(
+        "mnist_mtl",
+        (IMAGES,),
         DIGIT_TASKS,
-        DIGIT_CLASSES,
         train=_one_vs_all(train["image"], train["label"], train_rows),
         test=_one_vs_all(test["image"], test["label"], test_rows),
-        strata=train["label"],
+        strata=(train["label"],),
     )
 
 
-def _cifar_mtl(settings):
-    features, train, test = data_sets.splits("cifar100", data_sets.folder(settings.data_dir))
+def _cifar_mtl(choice):
+    features, train, test = data_sets.splits("cifar100", data_sets.folder(choice.data_dir))
     fine, coarse = features["label"].names, features["coarse_label"].names
     # The fine labels of a coarse one are not consecutive, so look which occur with it.
     members = [np.unique(train["label"][train["coarse_label"] == task]) for task in range(len(coarse))]
@@ -213,27 +200,56 @@ def _cifar_mtl(settings):
 
     def examples(split):
         image = np.arange(len(split["label"]))
-        return Examples(image, split["coarse_label"], place[split["label"]], split["image"])
+        return Examples(image, split["coarse_label"], place[split["label"]], (split["image"],))
 
-    classes = tuple(tuple(fine[label] for label in labels) for labels in members)
-    return _Drawn(tuple(coarse), classes, examples(train), examples(test), strata=train["label"])
-
-
-def _min_mtl(settings):
-    wanted, held_out = MIN_PER_CLASS[settings.examples_per]
-    # Per label one takes what is there, but something to learn from and something to validate on.
-    needed = held_out + (wanted if settings.examples_per == "task" else 2)
-    jpegs = data_sets.mini_imagenet_jpegs(
-        data_sets.folder(settings.data_dir), MIN_TASKS * MIN_LABELS, needed
+    tasks = tuple(
+        TaskSpec(name, IMAGES, CLASSES, tuple(fine[label] for label in labels))
+        for name, labels in zip(coarse, members, strict=True)
     )
-    rng = np.random.default_rng((settings.seed, 0))
+    return Drawn("cifar_mtl", (IMAGES,), tasks, examples(train), examples(test), strata=(train["label"],))
+
+
+def _min_mtl(choice):
+    wanted, held_out = MIN_PER_CLASS[choice.examples_per]
+    # Per label one takes what is there, but something to learn from and something to validate on.
+    needed = held_out + (wanted if choice.examples_per == "task" else 2)
+    jpegs = data_sets.mini_imagenet_jpegs(data_sets.folder(choice.data_dir), MIN_TASKS * MIN_LABELS, needed)
+    rng = np.random.default_rng((choice.seed, 0))
     shuffled = [rng.permutation(of_class) for of_class in jpegs.values()]
     train = _by_class([of_class[held_out : held_out + wanted] for of_class in shuffled])
     test = _by_class([of_class[:held_out] for of_class in shuffled])
     wnids = tuple(jpegs)
-    classes = tuple(wnids[i : i + MIN_LABELS] for i in range(0, len(wnids), MIN_LABELS))
-    tasks = tuple(f"{of_task[0]}..{of_task[-1]}" for of_task in classes)
-    return _Drawn(tasks, classes, train, test, strata=train.task * MIN_LABELS + train.label)
+    classes = [wnids[i : i + MIN_LABELS] for i in range(0, len(wnids), MIN_LABELS)]
+    tasks = tuple(TaskSpec(f"{names[0]}..{names[-1]}", IMAGES, CLASSES, names) for names in classes)
+    strata = train.task * MIN_LABELS + train.target
+    return Drawn("min_mtl", (IMAGES,), tasks, train, test, strata=(strata,))
+
+
+def _mixed_mtl(choice):
+    import sklearn.datasets
+
+    digits, wine = sklearn.datasets.load_digits(), sklearn.datasets.load_wine()
+    cancer, diabetes = sklearn.datasets.load_breast_cancer(), sklearn.datasets.load_diabetes()
+    images = (15 * digits.images[..., None]).astype(np.uint8)
+    # The same digits are held out in both of their tasks.
+    held_out = stratified(digits.target, TEST, np.random.default_rng((choice.seed, 0)))
+    names = tuple(map(str, range(10)))
+
+    def of_digits(name, x):
+        test = x[held_out], digits.target[held_out]
+        return Task(name, x[~held_out], digits.target[~held_out], test, names)
+
+    def of_table(name, table, answers):
+        return Task(name, table.data, table.target, answers=answers, input=name)
+
+    tasks = [
+        of_digits("digit_images", images),
+        of_digits("digit_rows", digits.images.astype(np.float32)),
+        of_table("wine", wine, wine.target_names),
+        of_table("breast_cancer", cancer, cancer.target_names),
+        of_table("diabetes", diabetes, ("progression",)),
+    ]
+    return together("mixed_mtl", tasks, choice.seed)
 
 
 LOADERS = {
@@ -241,6 +257,7 @@ LOADERS = {
     "mnist_mtl": _mnist_mtl,
     "cifar_mtl": _cifar_mtl,
     "min_mtl": _min_mtl,
+    "mixed_mtl": _mixed_mtl,
 }
 
 
@@ -248,7 +265,7 @@ def _one_vs_all(images, digits, rows_per_task):
     """Task k asks of the images in rows_per_task[k] whether they show the digit k."""
     image = np.concatenate(rows_per_task)
     task = np.repeat(np.arange(len(rows_per_task)), [len(rows) for rows in rows_per_task])
-    return Examples(image, task, digits[image] == task, images)
+    return Examples(image, task, digits[image] == task, (images,))
 
 
 def _by_class(jpegs_per_class):
@@ -257,38 +274,37 @@ def _by_class(jpegs_per_class):
 
     number = np.repeat(np.arange(len(jpegs_per_class)), [len(jpegs) for jpegs in jpegs_per_class])
     images = mini_imagenet.decode(np.concatenate(jpegs_per_class))
-    return Examples(np.arange(len(number)), number // MIN_LABELS, number % MIN_LABELS, images)
+    return Examples(np.arange(len(number)), number // MIN_LABELS, number % MIN_LABELS, (images,))
 
 
-def _stratified(strata, fraction, rng):
-    """Marks a fraction of each stratum, one member at least: bool `[n]`."""
-    marked = np.zeros(len(strata), bool)
-    for stratum in np.unique(strata):
-        rows = np.flatnonzero(strata == stratum)
-        marked[rng.choice(rows, max(1, round(fraction * len(rows))), replace=False)] = True
-    return marked
+def _hold_out(examples, drawn, fraction, rng):
+    """What stays and what is held out, parted by what examples are shown: nothing is on both sides."""
+    held_out = np.zeros(len(examples), bool)
+    for mine, strata in zip(_by_input(examples, drawn), drawn.strata, strict=True):
+        used = np.unique(examples.row[mine])
+        held_out |= mine & np.isin(examples.row, used[stratified(strata[used], fraction, rng)])
+    return examples.some(~held_out), examples.some(held_out)
 
 
-def _hold_out(examples, strata, fraction, rng):
-    """Parts the examples by image, so that no image is on both sides: what stays, what is held out."""
-    used = np.unique(examples.image)
-    held_out = np.isin(examples.image, used[_stratified(strata[used], fraction, rng)])
-    return [
-        Examples(examples.image[part], examples.task[part], examples.label[part], examples.images)
-        for part in (~held_out, held_out)
-    ]
+def _by_input(examples, drawn):
+    """For each input, which examples bring it: bool `[n]`."""
+    of_task = np.array([drawn.inputs.index(task.input) for task in drawn.tasks])
+    return [of_task[examples.task] == i for i in range(len(drawn.inputs))]
 
 
-def _packed(examples, size):
-    """Drops the images that no example uses, resizes the others unless size is 0, and sets the types."""
-    used, image = np.unique(examples.image, return_inverse=True)
-    images = examples.images if len(used) == len(examples.images) else examples.images[used]
-    if size:
-        images = np.concatenate(
-            [preprocessing.resize(chunk, (size, size)).numpy() for chunk in _chunks(images)]
-        )
-    columns = (column.astype(np.int32) for column in (image, examples.task, examples.label))
-    return Examples(*columns, images)
+def _packed(examples, drawn, size):
+    """Drops what no example is shown, resizes images unless size is 0, and sets the types."""
+    row, inputs = np.zeros(len(examples), np.int32), []
+    for mine, array in zip(_by_input(examples, drawn), examples.inputs, strict=True):
+        used, row[mine] = np.unique(examples.row[mine], return_inverse=True)
+        array = array if len(used) == len(array) else array[used]
+        if size and array.dtype == np.uint8 and array.ndim == 4 and array.shape[1:3] != (size, size):
+            array = np.concatenate(
+                [preprocessing.resize(chunk, (size, size)).numpy() for chunk in _chunks(array)]
+            )
+        inputs.append(array)
+    target = examples.target if examples.target.ndim == 2 else examples.target.astype(np.int32)
+    return Examples(row, examples.task.astype(np.int32), target, tuple(inputs))
 
 
 def _chunks(images, size=1024):

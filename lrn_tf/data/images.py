@@ -35,7 +35,7 @@ def augment(images, kind: str, seed):
     """Images as they might have been taken as well, for training only (--augment).
 
     Args:
-        images: `[B, H, W, c]`, of any type.
+        images: `[B, H, W, c]`, of any type; anything else comes back as it is.
         kind: "none", "flip" (half of them are mirrored, left to right), or "flip_shift" (besides, they are
             moved by up to an eighth of their sides, and mirrored at the border).
         seed: int32 `[2]`.
@@ -43,7 +43,7 @@ def augment(images, kind: str, seed):
     Returns:
         the same shape and type.
     """
-    if kind == "none":
+    if kind == "none" or len(images.shape) != 4:
         return images
     with tf.device("CPU:0"):  # where generators look for their seeds
         flipped, top, left = tf.unstack(tf.random.split(seed, 3, alg="philox"))

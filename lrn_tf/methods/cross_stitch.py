@@ -8,7 +8,7 @@ alone, which changes nothing; the earlier layers must run for all tasks, since a
 import keras
 import tensorflow as tf
 
-from lrn_tf.data.benchmarks import Problem
+from lrn_tf.data.problem import Problem
 from lrn_tf.methods import fc_network
 from lrn_tf.methods.columns import Columns
 from lrn_tf.methods.fc_network import UNITS
@@ -41,9 +41,11 @@ class Stitch(keras.layers.Layer):
 class CrossStitch(Supervised):
     """The trunk and three stitched layers; it does not route, so its paths are empty."""
 
-    def __init__(self, image, num_tasks: int, num_classes: int):
-        self.trunk = fc_network.make_trunk(image)
-        self.columns = [Columns(num_tasks, units) for units in (UNITS, UNITS, num_classes)]
+    def __init__(self, problem: Problem):
+        super().__init__(problem)
+        num_tasks = problem.num_tasks
+        self.trunk = fc_network.make_trunk(problem)
+        self.columns = [Columns(num_tasks, units) for units in (UNITS, UNITS, problem.width)]
         self.stitches = [Stitch(), Stitch()]
         self.columns[0].build((None, self.trunk.output_shape[1]))
         for layer in (*self.columns[1:], *self.stitches):
@@ -52,7 +54,7 @@ class CrossStitch(Supervised):
         self.weights = [w.value for layer in layers for w in layer.trainable_variables]
 
     @classmethod
-    def count_parameters(cls, problem: Problem, settings: Settings) -> dict[str, int]:
+    def count_parameters(cls, problem: Problem, settings: Settings, kinds=None) -> dict[str, int]:
         """Trainable parameters of the trunk, the layers of all tasks, and the mixes."""
         made = cls.build(problem, settings)
         layers = {f"fc_{i + 1}": count_weights(layer) for i, layer in enumerate(made.columns)}

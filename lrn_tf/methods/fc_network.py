@@ -9,10 +9,12 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
-from lrn_tf import replicas
+from lrn_tf.data.problem import Problem
+from lrn_tf.devices import replicas
+from lrn_tf.errors import UserError
 from lrn_tf.methods.method import count_weights
 from lrn_tf.modules.dispatch import Modules
-from lrn_tf.modules.pool import HIDDEN, INPUT, OUTPUT, Kind, Pool, Signature
+from lrn_tf.modules.pool import HIDDEN, INPUT, OUTPUT, Kind, Pool
 
 LAYERS = 3
 FILTERS, UNITS = 32, 128
@@ -21,8 +23,16 @@ CONVOLUTIONS = 4
 MOMENTUM, EPSILON = 0.9, 1e-5
 
 
-def make_trunk(image: Signature) -> keras.Sequential:
-    """Four times a 3x3 convolution, batch norm, ReLU and 2x2 max pooling, which stops at one pixel."""
+def make_trunk(problem: Problem) -> keras.Sequential:
+    """Four times a 3x3 convolution, batch norm, ReLU and 2x2 max pooling, which stops at one pixel.
+
+    Raises:
+        UserError: the problem has other inputs than images of one size.
+    """
+    try:
+        image = problem.the_image("a method with a trunk").shape
+    except ValueError as error:
+        raise UserError(f"{error}; choose --method=lrn with a pool for them") from error
     layers, side = [], min(image[:2])
     for _ in range(CONVOLUTIONS):
         layers += [
@@ -40,7 +50,7 @@ def make_trunk(image: Signature) -> keras.Sequential:
     return trunk
 
 
-def make_blocks(features: int, num_classes: int, blocks: Sequence[int]) -> Pool:
+def make_blocks(features: int, width: int, blocks: Sequence[int]) -> Pool:
     """The blocks as a pool: one kind per layer, of which every network holds one module each."""
 
     def hidden():
@@ -51,9 +61,9 @@ def make_blocks(features: int, num_classes: int, blocks: Sequence[int]) -> Pool:
         [
             Kind("fc_1", INPUT, (features,), (UNITS,), hidden, first),
             Kind("fc_2", HIDDEN, (UNITS,), (UNITS,), hidden, second),
-            Kind("fc_3", OUTPUT, (UNITS,), (num_classes,), lambda: keras.layers.Dense(num_classes), third),
+            Kind("fc_3", OUTPUT, (UNITS,), (width,), lambda: keras.layers.Dense(width), third),
         ],
-        (features,),
+        [(features,)],
     )
 
 
@@ -61,8 +71,7 @@ class FCNetwork:
     """The trunk and the blocks.
 
     Args:
-        image: shape of an image.
-        num_classes: C.
+        problem: the tasks, whose answers have C numbers at the most.
         blocks: the number of blocks in each layer.
         told: how many numbers besides the trunk's features the first layer gets.
 
@@ -73,10 +82,10 @@ class FCNetwork:
         weights: all trainable weights.
     """
 
-    def __init__(self, image: Signature, num_classes: int, blocks: Sequence[int], told: int = 0):
-        self.trunk = make_trunk(image)
+    def __init__(self, problem: Problem, blocks: Sequence[int], told: int = 0):
+        self.trunk = make_trunk(problem)
         self.features = self.trunk.output_shape[1]
-        self.pool = make_blocks(self.features + told, num_classes, blocks)
+        self.pool = make_blocks(self.features + told, problem.width, blocks)
         self._blocks = Modules(self.pool, LAYERS)
         self.weights = [w.value for w in self.trunk.trainable_variables]
         self.weights += tf.nest.flatten(self._blocks.weights)

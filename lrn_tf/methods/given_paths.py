@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from lrn_tf.data.benchmarks import Problem
+from lrn_tf.data.problem import Problem
 from lrn_tf.methods.fc_network import FCNetwork
 from lrn_tf.methods.supervised import Supervised
 from lrn_tf.settings import Settings
@@ -21,16 +21,17 @@ class GivenPaths(Supervised):
     own: tuple[bool, bool, bool]
     told = False
 
-    def __init__(self, image, num_tasks: int, num_classes: int):
-        self._num_tasks = num_tasks
-        blocks = [num_tasks if own else 1 for own in self.own]
-        self.network = FCNetwork(image, num_classes, blocks, num_tasks if self.told else 0)
+    def __init__(self, problem: Problem):
+        super().__init__(problem)
+        self._num_tasks = problem.num_tasks
+        blocks = [self._num_tasks if own else 1 for own in self.own]
+        self.network = FCNetwork(problem, blocks, self._num_tasks if self.told else 0)
         self.trunk, self.pool = self.network.trunk, self.network.pool
         self.kinds = self.pool.by_kind
         self.weights = self.network.weights
 
     @classmethod
-    def count_parameters(cls, problem: Problem, settings: Settings) -> dict[str, int]:
+    def count_parameters(cls, problem: Problem, settings: Settings, kinds=None) -> dict[str, int]:
         """Trainable parameters of the trunk and of each layer's blocks."""
         return cls.build(problem, settings).network.count_parameters()
 

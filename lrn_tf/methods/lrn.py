@@ -1,24 +1,25 @@
 """Limitless Routing Networks: what happens in one training step (Sec. 4, 5.1)."""
 
+import numpy as np
 import tensorflow as tf
 
-from lrn_tf import replicas
-from lrn_tf.data.benchmarks import Problem
-from lrn_tf.methods.losses import cross_entropy, right
+from lrn_tf.data.problem import Problem
+from lrn_tf.devices import replicas
+from lrn_tf.learning import averages, ppo, reward
+from lrn_tf.learning.adam import Adam, GroupedAdam
+from lrn_tf.learning.moments import RunningMoments
+from lrn_tf.learning.objectives import Objectives
 from lrn_tf.methods.method import Prediction, count_weights
-from lrn_tf.modules.adam import Adam, GroupedAdam
+from lrn_tf.methods.network import LRN
+from lrn_tf.modules.built_in import POOLS, make_pool
 from lrn_tf.modules.decision_process import DecisionProcess
-from lrn_tf.modules.dispatch import Modules
 from lrn_tf.modules.pool import Pool
-from lrn_tf.modules.pools import make_pool
-from lrn_tf.policy import ppo, reward
-from lrn_tf.policy.episodes import Episodes, revisit, route
-from lrn_tf.policy.moments import RunningMoments
-from lrn_tf.policy.router import Router, decided_scale
+from lrn_tf.router.episodes import Episodes, revisit, route
+from lrn_tf.router.router import Router, actor_for
 from lrn_tf.settings import Settings
 
 
-class LRN:
+class LRNMethod:
     """The router and the modules, trained together.
 
     A `lrn_tf.methods.method.Method`.
@@ -26,6 +27,8 @@ class LRN:
     Attributes:
         kinds: the modules of each kind of the pool.
         weights: of all modules and the router.
+        network: the Keras model that is learned.
+        frozen: bool `[N]`, modules that do not learn; None if all do.
         metrics: names of the scalars of `train_step`: `SCALARS`, and `OF_EACH_STEP` of each step.
     """
 
@@ -54,32 +57,34 @@ class LRN:
 
     OF_EACH_STEP = ("explained_variance", "route_entropy")
 
-    def __init__(self, pool: Pool, num_tasks: int, settings: Settings):
+    def __init__(self, pool: Pool, problem: Problem, settings: Settings):
         self.settings = settings
+        self.problem = problem
         self.pool = pool
         self.kinds = pool.by_kind
+        self.objectives = Objectives(problem)
         self.metrics = (
-            *self.SCALARS,
+            *(n for n in self.SCALARS if n != "train/accuracy" or self.objectives.has_accuracy),
             *(f"{group}/step_{t + 1}" for group in self.OF_EACH_STEP for t in range(settings.depth)),
         )
-        self.process = DecisionProcess(pool, settings.depth)
-        self.modules = Modules(pool, settings.depth)
-        self.router = Router(
-            pool.image,
-            num_tasks,
-            len(pool),
-            self.process.max_candidates,
-            settings.d_model,
-            settings.actor,
-            settings.actor_scale or decided_scale(len(pool), settings.depth),
-            settings.image_scale,
+        of_network = ("depth", "d_model", "actor", "actor_scale", "input_scale")
+        self.network = LRN(pool, problem, **{name: getattr(settings, name) for name in of_network})
+        self.process, self.modules, self.router = (
+            self.network.process,
+            self.network.modules,
+            self.network.router,
         )
         self.router_weights = [weight.value for weight in self.router.trainable_variables]
-        self.module_adam = GroupedAdam(self.modules.weights, [kind.dup for kind in pool.kinds])
+        self.module_adam = GroupedAdam(self.modules.weights, [kind.count for kind in pool.kinds])
         self.router_adam = Adam(self.router_weights)
         self.weights = tf.nest.flatten([self.modules.weights, self.router_weights])
         self.moments = RunningMoments(settings.depth)
+        self.frozen = None
+        if settings.freeze == "modules":
+            with tf.device("CPU:0"):
+                self.frozen = tf.Variable(tf.zeros(len(pool), tf.bool), trainable=False, name="frozen")
         self.coefficients = ppo.Coefficients(entropy=settings.entropy)
+        self._in_bonus = _with_rivals(pool)
         # The router's shapes are static, so XLA can fuse it; the groups of the modules are not. On CPUs
         # XLA makes bfloat16 slower than float32, TensorFlow's own kernels make it faster.
         jit = settings.dtype == "float32" or bool(tf.config.list_logical_devices("GPU"))
@@ -91,16 +96,17 @@ class LRN:
         self._draw_minibatches = tf.function(self._draw_minibatches, jit_compile=jit, autograph=False)
 
     @classmethod
-    def build(cls, problem: Problem, settings: Settings):
+    def build(cls, problem: Problem, settings: Settings, kinds=None):
         """See `lrn_tf.methods.build.build`."""
-        return cls(make_pool(problem, settings), problem.num_tasks, settings)
+        return cls(_pool(problem, settings, kinds), problem, settings)
 
     @staticmethod
-    def count_parameters(problem: Problem, settings: Settings) -> dict[str, int]:
+    def count_parameters(problem: Problem, settings: Settings, kinds=None) -> dict[str, int]:
         """Trainable parameters of each kind's modules, and of the router."""
-        pool = make_pool(problem, settings)
+        pool = _pool(problem, settings, kinds)
         most = DecisionProcess(pool, settings.depth).max_candidates
-        router = Router(pool.image, problem.num_tasks, len(pool), most, settings.d_model, settings.actor)
+        actor = actor_for(len(pool)) if settings.actor == "by_size" else settings.actor
+        router = Router(problem.inputs, problem.input_of, len(pool), most, settings.d_model, actor)
         return {**pool.count_parameters(), "router": count_weights(router)}
 
     @property
@@ -112,24 +118,25 @@ class LRN:
             "module_adam": self.module_adam.variables,
             "router_adam": self.router_adam.variables,
             "moments": self.moments.variables,
+            **({} if self.frozen is None else {"frozen": self.frozen}),
         }
 
-    def predict(self, images, tasks) -> Prediction:
+    def predict(self, inputs, tasks) -> Prediction:
         """The most probable network of each example, and what it answers; see `Method.predict`."""
         # XLA would compile the router anew for every size of batch that an exported model is given.
         route = self._route if tasks.shape[0] is None else self.route
-        episodes = route(images, tasks, None)
-        logits, _ = self.modules(images, episodes.actions)
+        episodes = route(inputs, tasks, None)
+        logits, _ = self.modules(inputs, episodes.actions)
         return Prediction(logits, episodes.actions, tf.reduce_sum(episodes.log_probs, axis=1))
 
-    def follow(self, images, paths) -> tf.Tensor:
+    def follow(self, inputs, tasks, paths) -> tf.Tensor:
         """The logits `[B, C]` of networks that the caller chose; see `Method.predict`.
 
         Args:
-            images: as in `predict`.
-            paths: int32 `[B, T]`; an error is raised where one is no network of the pool.
+            inputs, tasks: as in `predict`.
+            paths: int32 `[B, T]`; an error is raised where one is no network for the task.
         """
-        networks, legal = self.process.start(tf.shape(paths)[0]), True
+        networks, legal = self.process.start(tasks), True
         for t in range(1, self.process.depth + 1):
             action = paths[:, t - 1]
             known = (action >= 0) & (action <= self.pool.pass_id)
@@ -137,40 +144,41 @@ class LRN:
             legal &= known & tf.gather(self.process.valid(networks, t), action, batch_dims=1)
             networks = self.process.advance(networks, action)
         illegal = tf.debugging.Assert(
-            tf.reduce_all(legal), ["no network of this pool:", tf.boolean_mask(paths, ~legal)]
+            tf.reduce_all(legal), ["no network for its task:", tf.boolean_mask(paths, ~legal)]
         )
         with tf.control_dependencies([illegal]):
-            return self.modules(images, tf.identity(paths))[0]
+            return self.modules(inputs, tf.identity(paths))[0]
 
-    def embeddings(self, images) -> dict[str, tf.Tensor]:
-        """Where the router puts modules `[N, D]`, tasks `[K, D]` and images `[B, D]`."""
+    def embeddings(self, inputs, tasks) -> dict[str, tf.Tensor]:
+        """Where the router puts modules `[N, D]`, tasks `[K, D]` and what examples bring `[B, D]`."""
         return {
             "module": self.router.action_embedding.embeddings[: self.pool.pass_id],
             "task": tf.convert_to_tensor(self.router.task_embedding.embeddings),
-            "image": self.router.image_encoder(images),
+            "example": self.router.see(inputs, tasks),
         }
 
-    def train_step(self, images, tasks, labels, seed, learning_rate) -> dict[str, tf.Tensor]:
+    def train_step(self, inputs, tasks, targets, seed, learning_rate) -> dict[str, tf.Tensor]:
         """One step on modules and router (Sec. 5.1); see `Method.train_step`."""
-        mine = replicas.mine((images, tasks, labels))
+        mine = replicas.mine((inputs, tasks, targets))
         episodes = self.route(*mine[:2], seed)
-        ce, logits, chosen, gradients = self.module_gradients(mine[0], mine[2], episodes.actions)
+        loss, right, chosen, gradients = self.module_gradients(*mine, episodes.actions)
         # From here on each replica knows the whole batch.
         chosen, gradients = replicas.total((chosen, gradients))
-        episodes, ce, correct = replicas.gather((episodes, ce, right(logits, mine[2])))
+        episodes, loss, right = replicas.gather((episodes, loss, right))
         with tf.device("CPU:0"):
-            used = chosen > 0
+            used = chosen > 0 if self.frozen is None else (chosen > 0) & ~self.frozen
         self.module_adam.apply(gradients, used, learning_rate)
 
-        rewards, bonus, advantage, returns = self.judge(episodes, ce, chosen)
-        targets = self.moments.standardise(returns)
-        explained = tf.unstack(ppo.explained_variance(episodes.values, targets, episodes.open))
+        worth = loss * self.objectives.weights(tasks)
+        rewards, bonus, advantage, returns = self.judge(episodes, worth, chosen, self.could(tasks))
+        scaled = self.moments.standardise(returns)
+        explained = tf.unstack(ppo.explained_variance(episodes.values, scaled, episodes.open))
         self.moments.update(returns, episodes.open)
-        statistics = self.train_router(images, tasks, episodes, advantage, targets, seed, learning_rate)
+        statistics = self.train_router(inputs, tasks, episodes, advantage, scaled, seed, learning_rate)
 
         return {
-            "train/loss": tf.reduce_mean(ce),
-            "train/accuracy": tf.reduce_mean(correct),
+            "train/loss": tf.reduce_mean(loss),
+            "train/accuracy": self.objectives.mean_right(right, tasks),
             **statistics,
             **_of_each_step("explained_variance", explained),
             "reward/bonus": tf.reduce_mean(tf.reduce_sum(bonus, axis=1)),
@@ -179,50 +187,58 @@ class LRN:
             **self._route_statistics(episodes, chosen),
         }
 
-    def _route(self, images, tasks, seed):
-        return route(self.router, self.process, images, tasks, seed)
+    def _route(self, inputs, tasks, seed):
+        return route(self.router, self.process, inputs, tasks, seed)
 
-    def module_gradients(self, images, labels, paths):
-        """The cross-entropy of each example's network, and the gradients of its mean.
+    def module_gradients(self, inputs, tasks, targets, paths):
+        """The loss of each example's network, and the gradients of its mean, weighted by task.
 
         On several replicas: of this one's examples, and its part of the gradients.
 
         Returns:
-            ce `[B]`, logits `[B, C]`, the int32 `[N]` counts of `Modules.call`, and the gradients of each
-            kind's weights, as `Modules.weights`; zero where no example chose a module.
+            losses `[B]`, how much of the answers is right `[B]`, the int32 `[N]` counts of `Modules.call`,
+            and the gradients of each kind's weights, as `Modules.weights`; zero where no example chose a
+            module.
         """
         with tf.GradientTape() as tape:
-            logits, chosen = self.modules(images, paths)
-            ce = cross_entropy(logits, labels)  # (B,)
-            loss = tf.reduce_mean(ce) / replicas.count()
-        gradients = tape.gradient(loss, self.modules.weights, unconnected_gradients="zero")
-        return ce, logits, chosen, gradients
+            logits, chosen = self.modules(inputs, paths)
+            loss = self.objectives.loss(logits, tasks, targets)  # (B,)
+            mean = tf.reduce_mean(loss * self.objectives.weights(tasks)) / replicas.count()
+        gradients = tape.gradient(mean, self.modules.weights, unconnected_gradients="zero")
+        return loss, self.objectives.right(logits, tasks, targets), chosen, gradients
 
-    def judge(self, episodes: Episodes, ce, chosen):
+    def could(self, tasks):
+        """How many examples of the batch could have chosen each module: int32 `[N]`, in host memory."""
+        with tf.device("CPU:0"):
+            mine = tf.gather(self.process.reachable.astype(np.int32), tf.identity(tasks))  # (B, N)
+            return tf.reduce_sum(mine, axis=0)
+
+    def judge(self, episodes: Episodes, loss, chosen, could):
         """What the episodes have earned.
 
         Args:
             episodes: of the batch.
-            ce: float32 `[B]`, the cross-entropy of each example's network.
+            loss: float32 `[B]`, of each example's network, weighted by its task.
             chosen: int32 `[N]`, how many networks hold each module.
+            could: int32 `[N]`, how many could.
 
         Returns:
             rewards, the bonus in them, advantages and returns: float32 `[B, T]` each.
         """
-        bonus = reward.module_bonus(chosen, self.settings.bonus)
-        rewards = reward.rewards(ce, episodes.actions, episodes.open, bonus, self.settings.reward)
+        bonus = reward.module_bonus(chosen, could, self._in_bonus, self.settings.bonus)
+        rewards = reward.rewards(loss, episodes.actions, episodes.open, bonus, self.settings.pay_loss)
         values = self.moments.in_nats(episodes.values)
         values = ppo.known_values(rewards, values, episodes.open, self.coefficients.gamma)
         advantage = ppo.advantages(rewards, values, self.coefficients.gamma, self.coefficients.gae_lambda)
         return rewards, tf.gather(bonus, episodes.actions), advantage, advantage + values
 
-    def train_router(self, images, tasks, episodes, advantage, targets, seed, learning_rate):
+    def train_router(self, inputs, tasks, episodes, advantage, targets, seed, learning_rate):
         """PPO's passes over minibatches of episodes; the mean of their statistics.
 
         The critic's targets are standardised returns.
         """
-        batch = images, tasks, episodes, advantage, targets
-        minibatches = self._draw_minibatches(seed, images.shape[0])
+        batch = inputs, tasks, episodes, advantage, targets
+        minibatches = self._draw_minibatches(seed, tasks.shape[0])
         totals = [self._learn(rows, learning_rate, *batch) for rows in minibatches]
         return {f"losses/{name}": tf.reduce_mean([s[name] for s in totals]) for name in totals[0]}
 
@@ -247,9 +263,9 @@ class LRN:
         self.router_adam.apply(gradients, learning_rate)
         return norm
 
-    def _part_of_gradients(self, images, tasks, episodes: Episodes, advantage, targets):
+    def _part_of_gradients(self, inputs, tasks, episodes: Episodes, advantage, targets):
         """What this replica's part of a minibatch adds to its gradients and PPO's statistics."""
-        mine = replicas.mine((episodes, images, tasks))
+        mine = replicas.mine((episodes, inputs, tasks))
         with tf.GradientTape() as tape:
             new = revisit(self.router, *mine)
             loss, statistics = ppo.losses(
@@ -262,11 +278,11 @@ class LRN:
     def _route_statistics(self, episodes, chosen):
         free = tf.cast(episodes.free, tf.float32)
         added = tf.cast(tf.cast(episodes.actions, tf.float32) < self.pool.pass_id, tf.float32)
-        entropy = [ppo.mean(episodes.entropy[:, t], free[:, t]) for t in range(self.settings.depth)]
+        entropy = [averages.mean(episodes.entropy[:, t], free[:, t]) for t in range(self.settings.depth)]
         return {
             "route/length": tf.reduce_mean(tf.reduce_sum(added, axis=1)),
             "route/unused_in_batch": tf.reduce_sum(tf.cast(chosen == 0, tf.float32)),
-            "route/entropy_per_example": ppo.mean(episodes.entropy, free),
+            "route/entropy_per_example": averages.mean(episodes.entropy, free),
             "route/entropy_of_batch_mean": tf.reduce_mean(self._entropy_of_batch(episodes)),
             **_of_each_step("route_entropy", entropy),
         }
@@ -279,6 +295,23 @@ class LRN:
         """
         share = tf.reduce_mean(tf.one_hot(episodes.actions, len(self.pool) + 1), axis=0)  # (T, N + 1)
         return -tf.reduce_sum(tf.math.xlogy(share, share), axis=1)
+
+
+def _pool(problem, settings, kinds):
+    return make_pool(POOLS[settings.pool] if kinds is None else kinds, problem, settings)
+
+
+def _with_rivals(pool):
+    """Which modules take part in the bonus: bool `[N]` (ours).
+
+    Those in whose place some task may have another module of their kind. A stem that all examples pass, or
+    the only output module of a task, is used as much as can be, and beside it all others would seem rare.
+    Where no kind has several modules, all take part.
+    """
+    rivals = np.zeros(len(pool), bool)
+    for k in range(len(pool.kinds)):
+        rivals[pool.modules(k)] = pool.may[:, pool.modules(k)].sum(axis=1).max() > 1
+    return rivals if rivals.any() else ~rivals
 
 
 def _of_each_step(group, values):

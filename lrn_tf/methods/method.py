@@ -5,7 +5,7 @@ from typing import NamedTuple, Protocol
 import keras
 import tensorflow as tf
 
-from lrn_tf.data.benchmarks import Problem
+from lrn_tf.data.problem import Problem
 from lrn_tf.modules.pool import Pool
 from lrn_tf.settings import Settings
 
@@ -13,7 +13,7 @@ from lrn_tf.settings import Settings
 class Prediction(NamedTuple):
     """What a method answers for a batch."""
 
-    logits: tf.Tensor  # (B, C) float32
+    logits: tf.Tensor  # (B, C) float32, arbitrary after the answers of the example's task
     # (B, T) int32, the modules of each example's network; a number past the last of them adds none
     paths: tf.Tensor
     log_policy: tf.Tensor  # (B,) float32, the log-probability of the path
@@ -42,27 +42,32 @@ class Method(Protocol):
     metrics: tuple[str, ...]
 
     @classmethod
-    def build(cls, problem: Problem, settings: Settings) -> "Method":
-        """Makes it; raises UserError where the settings and the problem do not go together."""
+    def build(cls, problem: Problem, settings: Settings, kinds=None) -> "Method":
+        """Makes it, as `lrn_tf.methods.build.build` does.
+
+        Raises:
+            UserError: the settings and the problem do not go together.
+        """
 
     @staticmethod
-    def count_parameters(problem: Problem, settings: Settings) -> dict[str, int]:
+    def count_parameters(problem: Problem, settings: Settings, kinds=None) -> dict[str, int]:
         """Trainable parameters by the name of a part; called where nothing large may be allocated."""
 
     @property
     def variables(self) -> dict[str, object]:
         """All state that training changes: nested dicts and lists of `tf.Variable`."""
 
-    def train_step(self, images, tasks, labels, seed, learning_rate) -> dict[str, tf.Tensor]:
+    def train_step(self, inputs, tasks, targets, seed, learning_rate) -> dict[str, tf.Tensor]:
         """One step on a batch, inside a `tf.function`.
 
         Where several replicas share the batch, all call it with the whole batch and take their parts
-        themselves (`lrn_tf.replicas`); what they return and change must then be the same.
+        themselves (`lrn_tf.devices.replicas`); what they return and change must then be the same.
 
         Args:
-            images: float32 `[B, H, W, c]`, standardised; B static.
+            inputs: float32 `[B, *shape]`, standardised, or int32 tokens; B static. A tuple of them where
+                the problem has several inputs; rows of examples that bring another one are any.
             tasks: int32 `[B]`.
-            labels: int32 `[B]`.
+            targets: as in `lrn_tf.data.examples.Examples`.
             seed: int32 `[2]`, of everything random in this step.
             learning_rate: float32 scalar.
 
@@ -70,12 +75,12 @@ class Method(Protocol):
             a scalar for each of `metrics`.
         """
 
-    def predict(self, images, tasks) -> Prediction:
+    def predict(self, inputs, tasks) -> Prediction:
         """The answers for a batch, without chance. Args as above, but B may be unknown.
 
         A method whose networks can be run along a path of the caller's has besides:
-        `follow(images, paths) -> logits`; and one that embeds modules, tasks and images into one space
-        `embeddings(images) -> dict`, by what they are of.
+        `follow(inputs, tasks, paths) -> logits`; and one that embeds modules, tasks and examples into one
+        space `embeddings(inputs, tasks) -> dict`, by what they are of.
         """
 
 

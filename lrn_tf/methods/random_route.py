@@ -1,10 +1,10 @@
 """LRN with a router that is never trained: what remains of it shows what learned routing is worth."""
 
-from lrn_tf.methods.lrn import LRN
+from lrn_tf.methods.lrn import LRNMethod
 
 
-class RandomRoute(LRN):
-    """Modules learn along paths sampled from the router as it was made; see `LRN`."""
+class RandomRoute(LRNMethod):
+    """Modules learn along paths sampled from the router as it was made; see `LRNMethod`."""
 
     def __init__(self, *args):
         super().__init__(*args)

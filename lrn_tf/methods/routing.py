@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from lrn_tf import replicas
-from lrn_tf.data.benchmarks import Problem
+from lrn_tf.data.problem import Problem
+from lrn_tf.devices import replicas
+from lrn_tf.errors import UserError
+from lrn_tf.learning.objectives import Objectives
 from lrn_tf.methods.agents import POLICIES, TabularPolicy
 from lrn_tf.methods.fc_network import LAYERS, UNITS, FCNetwork
-from lrn_tf.methods.losses import cross_entropy, right
 from lrn_tf.methods.method import Prediction
 from lrn_tf.methods.supervised import descend
 from lrn_tf.methods.wpl import sample
@@ -51,11 +52,17 @@ class RoutingNetwork:
         "route/unused_in_batch",
     )
 
-    def __init__(self, image, num_tasks: int, num_classes: int, settings: Settings):
+    def __init__(self, problem: Problem, settings: Settings):
+        if not problem.only_classes:
+            raise UserError(
+                "--method=routing is rewarded for right classes, and a task asks for others; choose another"
+            )
+        self.objectives = Objectives(problem)
+        num_tasks = problem.num_tasks
         blocks = settings.blocks or num_tasks
         self._num_tasks, self._rho = num_tasks, settings.rho
         self._agents = settings.agents
-        self.network = FCNetwork(image, num_classes, [blocks] * LAYERS)
+        self.network = FCNetwork(problem, [blocks] * LAYERS)
         self.trunk, self.pool = self.network.trunk, self.network.pool
         self.kinds = self.pool.by_kind
         # What the first layer takes, and what the second and the third do; each beside the task.
@@ -71,12 +78,12 @@ class RoutingNetwork:
         self.weights = self.network.weights + [w for p in self._policies for w in p.weights]
 
     @classmethod
-    def build(cls, problem: Problem, settings: Settings):
+    def build(cls, problem: Problem, settings: Settings, kinds=None):
         """See `lrn_tf.methods.build.build`."""
-        return cls(problem.image_shape, problem.num_tasks, problem.num_classes, settings)
+        return cls(problem, settings)
 
     @classmethod
-    def count_parameters(cls, problem: Problem, settings: Settings) -> dict[str, int]:
+    def count_parameters(cls, problem: Problem, settings: Settings, kinds=None) -> dict[str, int]:
         """Trainable parameters of the trunk, of each layer's blocks, and of the agents."""
         made = cls.build(problem, settings)
         agents = sum(w.shape.num_elements() for policy in made._policies for w in policy.weights)
@@ -92,15 +99,15 @@ class RoutingNetwork:
         policies = [policy.variables for policy in self._policies]
         return {"network": self.network.variables, "policies": policies, "chosen": self._chosen}
 
-    def train_step(self, images, tasks, labels, seed, learning_rate) -> dict[str, tf.Tensor]:
+    def train_step(self, inputs, tasks, targets, seed, learning_rate) -> dict[str, tf.Tensor]:
         """One step on the network by SGD, and on the agents; see `Method.train_step`."""
-        uniform = tf.random.stateless_uniform((images.shape[0], LAYERS + 1), seed, alg="philox")
-        images, tasks, labels, uniform = replicas.mine((images, tasks, labels, uniform))
+        uniform = tf.random.stateless_uniform((tasks.shape[0], LAYERS + 1), seed, alg="philox")
+        inputs, tasks, targets, uniform = replicas.mine((inputs, tasks, targets, uniform))
         with tf.GradientTape() as tape:
-            features = self.trunk(images, training=True)
+            features = self.trunk(inputs, training=True)
             logits, _, decisions = self.layers(features, tasks, uniform)
-            ce = cross_entropy(logits, labels)
-            correct = right(logits, labels)
+            ce = self.objectives.loss(logits, tasks, targets)
+            correct = self.objectives.right(logits, tasks, targets)
             collaboration = self._collaboration(decisions[0].actions)
             returns = self._returns(collaboration, correct)
             policy_loss = sum(
@@ -108,7 +115,7 @@ class RoutingNetwork:
                 for policy, made, earned in zip(self._policies, decisions, returns, strict=True)
             )
             policy_loss /= replicas.count()
-            loss = tf.reduce_mean(ce) / replicas.count() + policy_loss
+            loss = tf.reduce_mean(ce * self.objectives.weights(tasks)) / replicas.count() + policy_loss
         # A gather's gradient comes as rows.
         gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, self.weights)]
         gradients, policy_loss = replicas.total((gradients, policy_loss))
@@ -130,20 +137,20 @@ class RoutingNetwork:
             "route/unused_in_batch": tf.reduce_sum(tf.cast(counts == 0, tf.float32)),
         }
 
-    def predict(self, images, tasks) -> Prediction:
+    def predict(self, inputs, tasks) -> Prediction:
         """The most probable blocks; see `Method.predict`."""
-        logits, paths, decisions = self.layers(self.trunk(images, training=False), tasks, None)
+        logits, paths, decisions = self.layers(self.trunk(inputs, training=False), tasks, None)
         log_policy = [tf.reduce_sum(tf.math.log(made.probability), axis=1) for made in decisions]
         return Prediction(logits, paths, sum(log_policy))
 
-    def follow(self, images, paths) -> tf.Tensor:
-        """The logits of networks that the caller chose; see `LRN.follow`."""
+    def follow(self, inputs, tasks, paths) -> tf.Tensor:
+        """The logits of networks that the caller chose; see `LRNMethod.follow`."""
         first = [blocks[0] for blocks in self.kinds.values()]
         last = [blocks[-1] for blocks in self.kinds.values()]
         legal = tf.reduce_all((paths >= first) & (paths <= last))
         with tf.control_dependencies([tf.debugging.Assert(legal, ["not one block of each layer:", paths])]):
             blocks = paths - first
-        return self.network.run(self.trunk(images, training=False), lambda layer, _: blocks[:, layer])[0]
+        return self.network.run(self.trunk(inputs, training=False), lambda layer, _: blocks[:, layer])[0]
 
     def layers(self, features, tasks, uniform):
         """What comes after the trunk.

@@ -5,9 +5,9 @@ import abc
 import keras
 import tensorflow as tf
 
-from lrn_tf import replicas
-from lrn_tf.data.benchmarks import Problem
-from lrn_tf.methods.losses import cross_entropy, right
+from lrn_tf.data.problem import Problem
+from lrn_tf.devices import replicas
+from lrn_tf.learning.objectives import Objectives
 from lrn_tf.methods.method import Prediction
 from lrn_tf.modules.pool import Pool
 from lrn_tf.settings import Settings
@@ -24,37 +24,45 @@ class Supervised(abc.ABC):
     # Weights and gradients, four bytes each.
     BYTES_PER_PARAMETER = 8
 
-    metrics = ("train/loss", "train/accuracy")
     kinds: dict[str, range] = {}
     pool: Pool | None = None
     trunk: keras.Sequential
     weights: list[tf.Variable]
 
+    def __init__(self, problem: Problem):
+        self.objectives = Objectives(problem)
+        self.metrics = ("train/loss", "train/accuracy")[: 1 + self.objectives.has_accuracy]
+
     @classmethod
-    def build(cls, problem: Problem, settings: Settings):
+    def build(cls, problem: Problem, settings: Settings, kinds=None):
         """See `lrn_tf.methods.build.build`."""
-        return cls(problem.image_shape, problem.num_tasks, problem.num_classes)
+        return cls(problem)
 
     @abc.abstractmethod
     def layers(self, features, tasks):
         """What comes after the trunk: logits float32 `[B, C]`, and paths as in `Prediction`."""
 
-    def train_step(self, images, tasks, labels, seed, learning_rate) -> dict[str, tf.Tensor]:
+    def train_step(self, inputs, tasks, targets, seed, learning_rate) -> dict[str, tf.Tensor]:
         """One step of SGD; see `Method.train_step`."""
-        images, tasks, labels = replicas.mine((images, tasks, labels))
+        whole = tasks
+        inputs, tasks, targets = replicas.mine((inputs, tasks, targets))
         with tf.GradientTape() as tape:
-            logits, _ = self.layers(self.trunk(images, training=True), tasks)
-            loss = tf.reduce_mean(cross_entropy(logits, labels)) / replicas.count()
+            logits, _ = self.layers(self.trunk(inputs, training=True), tasks)
+            losses = self.objectives.loss(logits, tasks, targets)
+            loss = tf.reduce_mean(losses * self.objectives.weights(tasks)) / replicas.count()
         # A gather's gradient comes as rows.
         gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, self.weights)]
-        accuracy = tf.reduce_mean(right(logits, labels)) / replicas.count()
-        gradients, loss, accuracy = replicas.total((gradients, loss, accuracy))
+        gradients = replicas.total(gradients)
         descend(self.weights, gradients, learning_rate)
-        return {"train/loss": loss, "train/accuracy": accuracy}
+        losses, right = replicas.gather((losses, self.objectives.right(logits, tasks, targets)))
+        return {
+            "train/loss": tf.reduce_mean(losses),
+            "train/accuracy": self.objectives.mean_right(right, whole),
+        }
 
-    def predict(self, images, tasks) -> Prediction:
+    def predict(self, inputs, tasks) -> Prediction:
         """See `Method.predict`."""
-        logits, paths = self.layers(self.trunk(images, training=False), tasks)
+        logits, paths = self.layers(self.trunk(inputs, training=False), tasks)
         return Prediction(logits, paths, tf.zeros_like(tasks, tf.float32))
 
 

@@ -9,14 +9,16 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from lrn_tf.modules import graph
 from lrn_tf.modules.pool import INPUT, OUTPUT, Pool
 
 
 class Construction(NamedTuple):
     """How far the networks of a batch have been built."""
 
-    used: tf.Tensor  # (B, N) bool, the modules in the network
-    signature: tf.Tensor  # (B,) int32, what the network returns so far; the image's at the start
+    # (B, N) bool, modules that cannot be added: those in the network, output modules of other label spaces
+    closed: tf.Tensor
+    signature: tf.Tensor  # (B,) int32, what the network returns so far; the input's at the start
     finished: tf.Tensor  # (B,) bool, it ends in an output module
 
 
@@ -28,36 +30,39 @@ class DecisionProcess:
         depth: T, the number of steps of every episode.
         max_candidates: `T` integers, the most actions that can be valid at a step. The router pads
             its candidates to these numbers.
+        reachable: bool `[K, N]`, which modules are in some network of a task. Both go by distances between
+            kinds, so they are too large where a kind with too few modules had to be passed twice.
 
     Raises:
-        ValueError: no network of at most `depth` modules exists in this pool.
+        ValueError: for some task no network of at most `depth` modules exists in this pool.
     """
 
     def __init__(self, pool: Pool, depth: int):
         self.pool = pool
         self.depth = depth
-        number = {signature: s for s, signature in enumerate(pool.signatures)}
+        self._number = {signature: s for s, signature in enumerate(pool.signatures)}
         kinds = pool.kinds
         self._input = np.array([kind.role == INPUT for kind in kinds])
         self._output = np.array([kind.role == OUTPUT for kind in kinds])
-        self._takes = np.array([number[kind.input] for kind in kinds])
-        # What no module takes leads nowhere; signature -1 stands for it and for a class prediction.
+        self._takes = np.array([self._number[kind.input] for kind in kinds])
+        # What no module takes leads nowhere; signature -1 stands for it and for an answer.
         self._gives = np.array(
-            [-1 if out else number.get(k.output, -1) for k, out in zip(kinds, self._output, strict=True)]
+            [
+                -1 if out else self._number.get(k.output, -1)
+                for k, out in zip(kinds, self._output, strict=True)
+            ]
         )
-        if not self._first_kinds().any():
-            raise ValueError(
-                f"no network of at most {depth} modules leads from an image {pool.image} to an output"
-                f" module in this pool; the smallest depth that fits is {self._smallest_depth()}"
-            )
-        self.max_candidates = self._count_candidates()
+        self._starts = np.array([self._number[demand.input] for demand in pool.demands], np.int32)
+        counts, reachable = zip(*(self._look_ahead(k) for k in range(len(pool.demands))), strict=True)
+        self.max_candidates = [max(at_step) for at_step in zip(*counts, strict=True)]
+        self.reachable = np.array(reachable)
 
-    def start(self, batch: int) -> Construction:
-        """Empty networks for `batch` examples."""
+    def start(self, tasks: tf.Tensor) -> Construction:
+        """Empty networks for examples of tasks, int32 `[B]`."""
         return Construction(
-            used=tf.zeros((batch, len(self.pool)), tf.bool),
-            signature=tf.zeros((batch,), tf.int32),
-            finished=tf.zeros((batch,), tf.bool),
+            closed=tf.gather(~self.pool.may, tasks),
+            signature=tf.gather(self._starts, tasks),
+            finished=tf.zeros_like(tasks, tf.bool),
         )
 
     def valid(self, networks: Construction, t: int) -> tf.Tensor:
@@ -70,14 +75,14 @@ class DecisionProcess:
         Returns:
             bool `[B, N + 1]`: the modules, and PASS last. At least one is valid in every row.
         """
-        completable = self._completable(networks.used, self.depth - t)  # (B, S)
+        completable = self._completable(networks.closed, self.depth - t)  # (B, S)
         if t == 1:
             follows = self._input & self._leads_on(completable)  # (B, K)
         else:
             follows = ~self._input & (self._output | self._leads_on(completable))  # (B, K)
         takes = networks.signature[:, None] == self._takes  # (B, K)
         kinds = takes & follows & ~networks.finished[:, None]
-        modules = tf.gather(kinds, self.pool.kind, axis=1) & ~networks.used  # (B, N)
+        modules = tf.gather(kinds, self.pool.kind, axis=1) & ~networks.closed  # (B, N)
         skip = networks.finished
         if t > 1:
             skip |= tf.gather(completable, networks.signature, batch_dims=1)
@@ -90,28 +95,28 @@ class DecisionProcess:
         gives = tf.gather(self._gives.astype(np.int32), kind)
         output = tf.gather(self._output, kind)
         return Construction(
-            used=networks.used | tf.one_hot(action, len(self.pool), True, False, dtype=tf.bool),
+            closed=networks.closed | tf.one_hot(action, len(self.pool), True, False, dtype=tf.bool),
             # A finished network keeps its last signature, which nothing reads any more.
             signature=tf.where(added & ~output, gives, networks.signature),
             finished=networks.finished | (added & output),
         )
 
-    def _completable(self, used, steps):
-        """From which signatures a chain of unused modules ends in an output module: (B, S) bool.
+    def _completable(self, closed, steps):
+        """From which signatures a chain of modules that can be added ends in an answer: (B, S) bool.
 
         A shortest chain meets no signature twice, so it needs at most one module of each kind and it
-        is enough to know which kinds have an unused module.
+        is enough to know which kinds have a module that can be added.
         """
-        unused = tf.stack(
+        left = tf.stack(
             [
-                ~tf.reduce_all(tf.gather(used, self.pool.modules(k), axis=1), axis=1)
+                ~tf.reduce_all(tf.gather(closed, self.pool.modules(k), axis=1), axis=1)
                 for k in range(len(self.pool.kinds))
             ],
             axis=1,
         )  # (B, K)
-        completable = tf.zeros((tf.shape(used)[0], len(self.pool.signatures)), tf.bool)
+        completable = tf.zeros((tf.shape(closed)[0], len(self.pool.signatures)), tf.bool)
         for _ in range(min(steps, len(self.pool.signatures))):
-            through = unused & ~self._input & (self._output | self._leads_on(completable))  # (B, K)
+            through = left & ~self._input & (self._output | self._leads_on(completable))  # (B, K)
             completable = tf.stack(
                 [
                     tf.reduce_any(through & (self._takes == s), axis=1)
@@ -128,52 +133,36 @@ class DecisionProcess:
 
     # The rest is plain arithmetic over kinds, done once when the process is made.
 
-    def _distances(self):
-        """The least number of modules from each signature to a prediction."""
-        distance = np.full(len(self.pool.signatures), np.inf)
-        for _ in range(len(distance)):
-            for k in np.flatnonzero(~self._input):
-                after = 0 if self._output[k] else self._distance(distance, k)
-                distance[self._takes[k]] = min(distance[self._takes[k]], 1 + after)
-        return distance
+    def _look_ahead(self, task):
+        """The most candidates of each step, and which modules are in some network, for one task."""
+        pool, demand = self.pool, self.pool.demands[task]
+        open_ones = np.array([pool.may[task, pool.modules(k)].sum() for k in range(len(pool.kinds))])
+        before = graph.before(pool, demand.input)
+        after = graph.after(pool, self._output & (open_ones > 0))
+        # The fewest modules that bring an example from each signature to its answer.
+        distance = np.full(len(pool.signatures), np.inf)
+        for k in np.flatnonzero(~self._input & np.isfinite(after)):
+            distance[self._takes[k]] = min(distance[self._takes[k]], 1 + after[k])
+        first = self._input & (before == 0) & (after <= self.depth - 1)
+        if not first.any():
+            smallest = 1 + after[self._input & (before == 0)].min(initial=np.inf)
+            fits = int(smallest) if np.isfinite(smallest) else "none: no depth fits"
+            raise ValueError(
+                f"no network of at most {self.depth} modules leads from an input {demand.input} to an"
+                f" output module for {demand.space or 'it'} in this pool; the smallest depth that fits is"
+                f" {fits}"
+            )
+        reachable = pool.may[task] & (before + 1 + after <= self.depth)[pool.kind]
+        return self._count_candidates(first, open_ones, after, distance), reachable
 
-    def _distance(self, distance, kind):
-        return distance[self._gives[kind]] if self._gives[kind] >= 0 else np.inf
-
-    def _first_kinds(self):
-        """Which kinds may come first: input kinds that leave an output reachable."""
-        distance = self._distances()
-        return np.array(
-            [
-                self._input[k] and self._takes[k] == 0 and self._distance(distance, k) <= self.depth - 1
-                for k in range(len(self.pool.kinds))
-            ]
-        )
-
-    def _smallest_depth(self):
-        distance = self._distances()
-        lengths = [
-            1 + self._distance(distance, k) for k in np.flatnonzero(self._input) if self._takes[k] == 0
-        ]
-        smallest = min(lengths, default=np.inf)
-        return int(smallest) if np.isfinite(smallest) else "none: no depth fits"
-
-    def _count_candidates(self):
-        distance = self._distances()
-        dup = np.array([kind.dup for kind in self.pool.kinds])
-        first = self._first_kinds()
-        counts = [int(dup[first].sum())]
+    def _count_candidates(self, first, open_ones, after, distance):
+        counts = [int(open_ones[first].sum())]
         current = {int(s) for s in self._gives[first]}  # the signatures that a network may have now
         for t in range(2, self.depth + 1):
-            fits = ~self._input & np.array(
-                [
-                    self._output[k] or self._distance(distance, k) <= self.depth - t
-                    for k in range(len(self.pool.kinds))
-                ]
-            )
+            fits = ~self._input & (open_ones > 0) & (after <= self.depth - t)
             most = 1
             for s in current:
-                modules = int(dup[fits & (self._takes == s)].sum())
+                modules = int(open_ones[fits & (self._takes == s)].sum())
                 most = max(most, modules + int(distance[s] <= self.depth - t))
             counts.append(most)
             # PASS keeps the old signatures possible.

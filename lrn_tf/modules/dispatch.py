@@ -3,11 +3,12 @@
 import contextlib
 import functools
 import math
+from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
 
-from lrn_tf.modules.pool import OUTPUT, Pool
+from lrn_tf.modules.pool import INPUT, OUTPUT, Pool
 from lrn_tf.modules.waves import Waves
 from lrn_tf.modules.weights import LARGE, is_stack, make_weights, split
 
@@ -17,7 +18,7 @@ class Modules:
 
     Example:
         modules = Modules(pool, depth=4)
-        logits, chosen = modules(images, paths)
+        answers, chosen = modules(images, paths)
 
     Attributes:
         pool: the pool.
@@ -28,7 +29,7 @@ class Modules:
         self.pool = pool
         self.waves = Waves(pool, depth)
         self.compute_dtype = keras.config.dtype_policy().compute_dtype
-        made = [make_weights(kind) for kind in pool.kinds]
+        made = [make_weights(kind, pool.takes_tokens(k)) for k, kind in enumerate(pool.kinds)]
         self._layers, self.weights = ([m[i] for m in made] for i in range(2))
         self._run_kind, self._skip_kind = zip(
             *(self._make_functions(kind) for kind in range(len(pool.kinds))), strict=True
@@ -40,22 +41,41 @@ class Modules:
         kind = self.pool.kind[module]
         return [w[module - self.pool.modules(kind)[0]] for w in self.weights[kind]]
 
+    def give(self, module: int, values: Sequence) -> None:
+        """Gives a module weights such as `weights_of` returns."""
+        kind = self.pool.kind[module]
+        place = module - self.pool.modules(kind)[0]
+        for weight, value in zip(self.weights[kind], values, strict=True):
+            if is_stack(weight):  # whole: on several devices it has no rows to assign to
+                rows = weight.numpy()
+                rows[place] = value
+                weight.assign(rows)
+            else:
+                weight[place].assign(value)
+
     def run_module(self, module: int, x):
         """What a module returns for `[B, *input]` of its kind."""
         kind = self.pool.kind[module]
-        x = tf.cast(x, self.compute_dtype)
-        return self._layers[kind].stateless_call(self.weights_of(module), [], x)[0]
+        return self._layers[kind].stateless_call(self.weights_of(module), [], self._cast(x, kind))[0]
 
-    def __call__(self, images, paths):
+    def _cast(self, x, kind):
+        return tf.cast(x, self._dtype(kind))
+
+    def _dtype(self, kind):
+        """Of what a kind takes."""
+        return "int32" if self.pool.takes_tokens(kind) else self.compute_dtype
+
+    def __call__(self, inputs, paths):
         """Runs every example's network.
 
         Args:
-            images: float `[B, H, W, c]`.
+            inputs: `[B, *shape]`, or a tuple of them where the pool has several inputs, in which only rows
+                of examples that bring the input count.
             paths: int32 `[B, T]`, modules in order, PASS anywhere. Each must be a legal network of the
                 pool that ends in an output module.
 
         Returns:
-            logits: float32 `[B, C]`.
+            answers: float32 `[B, C]`, what the output modules return, filled up with 0.
             chosen: int32 `[N]` in host memory, how many networks hold each module.
         """
         # The sizes of groups steer what runs, so the host must know them. All of them follow from the
@@ -67,23 +87,28 @@ class Modules:
                 tf.reshape(paths, [-1]), minlength=len(self.pool) + 1, maxlength=len(self.pool) + 1
             )[:-1]
         # What each signature's modules returned last, a row per example. Rows of examples that are at
-        # another signature are stale.
-        held = {self.pool.image: tf.cast(images, self.compute_dtype)}
+        # another signature are stale. What examples bring may have the signature of what modules return.
+        held, brought = {}, dict(zip(self.pool.inputs, tf.nest.flatten(inputs), strict=True))
+        batch = tf.shape(paths)[0]
         weights = [self._split(kind) for kind in range(len(self.pool.kinds))]
         for wave, kinds in enumerate(self.waves.kinds):
             place, row = 0, 0
             for k in kinds:
                 kind = self.pool.kinds[k]
                 with tf.device("CPU:0"):
-                    sizes = schedule.counts[wave, place : place + kind.dup]
+                    sizes = schedule.counts[wave, place : place + kind.count]
                     last = row + tf.reduce_sum(sizes)
                     rows = schedule.order[wave, row:last]
-                if kind.input not in held:  # nobody is there yet, in a cycle of kinds
-                    held[kind.input] = tf.zeros((tf.shape(images)[0], *kind.input), self.compute_dtype)
-                y, held[kind.input] = self._run(k, weights[k], held[kind.input], rows, sizes)
-                given = OUTPUT if kind.role == OUTPUT else kind.output
-                held[given] = put(held[given], rows, y) if given in held else spread(rows, y, images)
-                place, row = place + kind.dup, last
+                buffers = brought if kind.role == INPUT else held
+                if kind.input not in buffers:  # nobody is there yet, in a cycle of kinds
+                    buffers[kind.input] = tf.zeros((batch, *kind.input), self.compute_dtype)
+                x = self._cast(buffers[kind.input], k)
+                y, buffers[kind.input] = self._run(k, weights[k], x, rows, sizes)
+                given = kind.output
+                if kind.role == OUTPUT:
+                    given, y = OUTPUT, filled_up(y, self.pool.width)
+                held[given] = put(held[given], rows, y) if given in held else spread(rows, y, batch)
+                place, row = place + kind.count, last
         return tf.cast(held[OUTPUT], tf.float32), chosen
 
     def run_kind(self, kind: int, x, chosen):
@@ -97,22 +122,22 @@ class Modules:
         Returns:
             `[B, *output]` of the kind.
         """
-        count = self.pool.kinds[kind].dup
-        x = tf.cast(x, self.compute_dtype)
+        count = self.pool.kinds[kind].count
+        x = self._cast(x, kind)
         if count == 1:
             return self._run_kind[kind](x, *self._split(kind)[0])
         with tf.device("CPU:0"):
             chosen = tf.identity(chosen)
             rows = tf.argsort(chosen, stable=True)
             sizes = tf.ensure_shape(tf.math.bincount(chosen, minlength=count, maxlength=count), [count])
-        return spread(rows, self._run(kind, self._split(kind), x, rows, sizes)[0], x)
+        return spread(rows, self._run(kind, self._split(kind), x, rows, sizes)[0], tf.shape(x)[0])
 
     def _split(self, kind):
         """What `_run` wants of a kind's weights: whole if all modules run at once, otherwise by module."""
         weights = self.weights[kind]
         if self._run_all_of[kind]:
             return [tf.convert_to_tensor(w) for w in weights]
-        return split(weights) if weights else [()] * self.pool.kinds[kind].dup
+        return split(weights) if weights else [()] * self.pool.kinds[kind].count
 
     def _run(self, kind, weights, buffer, rows, sizes):
         """The modules of a kind, each on its own rows.
@@ -122,7 +147,7 @@ class Modules:
             weights: from `_split`.
             buffer: `[B, *input]`.
             rows: int32 `[R]` of the buffer, sorted by module; in host memory.
-            sizes: int32 `[dup]`, how many each module has; in host memory.
+            sizes: int32 `[count]`, how many each module has; in host memory.
 
         Returns:
             `[R, *output]`, and the buffer without these rows.
@@ -176,7 +201,7 @@ class Modules:
         taken, given = (math.prod(s) for s in (self.pool.kinds[kind].input, self.pool.kinds[kind].output))
         template, weights = self._layers[kind], self.weights[kind]
         if (
-            self.pool.kinds[kind].dup == 1
+            self.pool.kinds[kind].count == 1
             or not all(is_stack(w) for w in weights)
             or template.count_params() < taken + given
         ):
@@ -191,7 +216,7 @@ class Modules:
             return tf.vectorized_map(run_one, (x, *weights), fallback_to_while_loop=False)
 
         x = tf.TensorSpec(
-            (self.pool.kinds[kind].dup, None, *self.pool.kinds[kind].input), self.compute_dtype
+            (self.pool.kinds[kind].count, None, *self.pool.kinds[kind].input), self._dtype(kind)
         )
         with _silent():
             try:
@@ -213,20 +238,23 @@ def _silent():
         logger.disabled = before
 
 
-def run_all(modules: Modules, images, paths):
-    """What `modules(images, paths)` returns, by running every module on every example at every step.
+def run_all(modules: Modules, inputs, paths):
+    """What `modules(inputs, paths)` returns, by running every module on every example at every step.
 
     It is as plain as can be and serves as the tests' oracle and the benchmark's slow twin.
     """
     pool = modules.pool
-    held = {pool.image: tf.cast(images, modules.compute_dtype)}
+    held, brought = {}, dict(zip(pool.inputs, tf.nest.flatten(inputs), strict=True))
     for t in range(paths.shape[1]):
         new = dict(held)
         for m, kind in enumerate(pool.kinds[k] for k in pool.kind):
-            if kind.input not in held:
+            buffers = brought if kind.role == INPUT else held
+            if kind.input not in buffers:
                 continue
-            y = modules.run_module(m, held[kind.input])
-            given = OUTPUT if kind.role == OUTPUT else kind.output
+            y = modules.run_module(m, buffers[kind.input])
+            given = kind.output
+            if kind.role == OUTPUT:
+                given, y = OUTPUT, filled_up(y, pool.width)
             mine = tf.reshape(paths[:, t] == m, [-1] + [1] * len(kind.output))
             new[given] = tf.where(mine, y, new.get(given, tf.zeros_like(y)))
         held = new
@@ -280,7 +308,7 @@ def take_padded(buffer, rows, slots, rows_of_slots):
 @tf.custom_gradient
 def pick(padded, slots):
     """The rows in the slots; `take_padded` the other way round."""
-    return tf.gather(padded, slots), lambda gradient: (spread(slots, gradient, padded), None)
+    return tf.gather(padded, slots), lambda gradient: (spread(slots, gradient, tf.shape(padded)[0]), None)
 
 
 @tf.custom_gradient
@@ -293,7 +321,13 @@ def put(buffer, rows, values):
     return tf.tensor_scatter_nd_update(buffer, rows[:, None], values), gradient
 
 
-def spread(rows, values, like):
-    """A new buffer with as many rows as `like` and some of them filled."""
-    shape = tf.concat([tf.shape(like)[:1], tf.shape(values)[1:]], axis=0)
+def spread(rows, values, count):
+    """A new buffer with `count` rows, some of them filled."""
+    shape = tf.concat([[count], tf.shape(values)[1:]], axis=0)
     return tf.scatter_nd(rows[:, None], values, shape)
+
+
+def filled_up(answers, width):
+    """Answers `[R, C]` with as many columns as those of other tasks, 0 after their own."""
+    missing = width - answers.shape[1]
+    return tf.pad(answers, [[0, 0], [0, missing]]) if missing else answers

@@ -7,11 +7,16 @@ definition of a pool knows what its kinds are.
 
 import collections
 import dataclasses
+import itertools
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
+
+from lrn_tf.data.problem import Problem
+from lrn_tf.errors import UserError
 
 INPUT, HIDDEN, OUTPUT = ROLES = ("input", "hidden", "output")
 
@@ -27,10 +32,12 @@ class Kind:
         role: `input` (first in a network), `hidden`, or `output` (last in a network).
         input: shape of what a module takes, without the batch.
         output: shape of what it returns, without the batch.
-        layer: makes a new, unbuilt Keras layer with weights of its own. It is called `dup` times and
+        layer: makes a new, unbuilt Keras layer with weights of its own. It is called for each module and
             must make the same layer every time. It may hold trainable weights only: state such as moving
             averages has no meaning where each call sees another subset of the batch.
-        dup: the number of modules of this kind.
+        dup: the number of modules of this kind; of an output kind, for each of the label spaces it serves.
+        serves: names of the label spaces that an output kind answers, each with modules of its own; empty
+            for an output kind that answers whatever has as many answers as it returns.
     """
 
     name: str
@@ -39,12 +46,34 @@ class Kind:
     output: Signature
     layer: Callable[[], keras.layers.Layer]
     dup: int
+    serves: tuple[str, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """How many modules there are of this kind."""
+        return self.dup * max(len(self.serves), 1)
 
     def __post_init__(self):
+        for name in ("input", "output", "serves"):  # lists are as good, but cannot be looked up
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.role not in ROLES:
             raise ValueError(f"kind {self.name}: role {self.role!r} is unknown; allowed are {ROLES}")
         if self.dup < 1:
             raise ValueError(f"kind {self.name}: dup {self.dup} must be at least 1")
+        if self.serves and self.role != OUTPUT:
+            raise ValueError(f"kind {self.name}: only output kinds serve label spaces")
+        if self.role == OUTPUT and len(self.output) != 1:
+            raise ValueError(
+                f"kind {self.name}: output modules return (answers,), declared is {self.output}"
+            )
+
+
+class Demand(NamedTuple):
+    """What a task wants of a pool."""
+
+    input: Signature
+    space: str  # the name of its label space
+    width: int  # how many numbers an output module returns for it
 
 
 class Pool:
@@ -52,24 +81,83 @@ class Pool:
 
     Attributes:
         kinds: the kinds, in order.
+        demands: what each of the K tasks wants.
+        inputs: the distinct signatures of inputs, in the order in which modules are given them.
+        tokens: those of them that are whole numbers.
         kind: int `[N]`, the kind of each module.
-        signatures: the distinct inputs of all kinds; the image's signature is number 0.
-        num_classes: the width of what every output module returns.
+        signatures: the distinct inputs of all kinds, after those of the tasks.
+        may: bool `[K, N]`, False for output modules of other label spaces than a task's.
+        width: the most numbers that an output module returns.
         pass_id: the action that adds no module; it comes after the `N` modules.
     """
 
-    def __init__(self, kinds: Sequence[Kind], image: Signature):
-        """Args: kinds: the list that defines the pool. image: shape of an image, (H, W, c)."""
+    def __init__(
+        self,
+        kinds: Sequence[Kind],
+        inputs: Sequence[Signature],
+        demands: Sequence[Demand] = (),
+        tokens: Sequence[Signature] = (),
+    ):
+        """A pool of such kinds.
+
+        Args:
+            kinds: the list that defines the pool.
+            inputs: signatures of what examples bring.
+            demands: of each task; without, there is one that takes the first input, and wants as many
+                answers as any output module returns.
+            tokens: those inputs that are whole numbers.
+
+        Raises:
+            ValueError: two kinds have one name, or two inputs one shape; there is no output kind, or one
+                answers no task.
+        """
         self.kinds = tuple(kinds)
-        self.image = tuple(image)
+        self.inputs = [tuple(given) for given in inputs]
+        self.tokens = frozenset(map(tuple, tokens))
         if len({kind.name for kind in self.kinds}) != len(self.kinds):
             raise ValueError(f"kinds need distinct names, got {[kind.name for kind in self.kinds]}")
-        self.kind = np.repeat(np.arange(len(self.kinds)), [kind.dup for kind in self.kinds])
-        self.signatures = list(dict.fromkeys([self.image, *(kind.input for kind in self.kinds)]))
-        widths = {kind.output for kind in self.kinds if kind.role == OUTPUT}
-        if len(widths) != 1 or len(next(iter(widths))) != 1:
-            raise ValueError(f"output kinds must share one output signature (classes,), got {widths}")
-        (self.num_classes,) = next(iter(widths))
+        if len(set(self.inputs)) != len(self.inputs):
+            raise ValueError(
+                f"modules know inputs by their shapes, and two have one: {self.inputs}; give one another"
+                " shape, such as [n, 1] for [n]"
+            )
+        widths = {kind.output[0] for kind in self.kinds if kind.role == OUTPUT}
+        if not widths:
+            raise ValueError("there is no output kind; a network ends in an output module")
+        self.width = max(widths)
+        self.demands = list(demands) or [Demand(self.inputs[0], "", self.width)]
+        self.kind = np.repeat(np.arange(len(self.kinds)), [kind.count for kind in self.kinds])
+        self.signatures = list(dict.fromkeys([*self.inputs, *(kind.input for kind in self.kinds)]))
+        self.may = np.array(
+            [np.concatenate([_may(kind, demand) for kind in self.kinds]) for demand in self.demands]
+        )
+        self._check_answers()
+
+    @classmethod
+    def of(cls, kinds: Sequence[Kind], problem: Problem) -> "Pool":
+        """A pool for the tasks of a problem."""
+        inputs = [given.shape for given in problem.inputs]
+        demands = [
+            Demand(inputs[i], space, task.width)
+            for i, space, task in zip(problem.input_of, problem.space_of, problem.tasks, strict=True)
+        ]
+        return cls(kinds, inputs, demands, [given.shape for given in problem.inputs if given.vocabulary])
+
+    def _check_answers(self):
+        wanted = {demand.space: demand.width for demand in self.demands}
+        for k, kind in enumerate(self.kinds):
+            for space in kind.serves:
+                if wanted.get(space) != kind.output[0]:
+                    wants = f"wants {wanted[space]}" if space in wanted else f"is not among {list(wanted)}"
+                    raise ValueError(
+                        f"kind {kind.name} returns {kind.output[0]} numbers for the label space {space!r},"
+                        f" which {wants}"
+                    )
+            if not self.may[:, self.modules(k)].any():
+                raise ValueError(
+                    f"kind {kind.name} returns {kind.output[0]} numbers, and tasks want"
+                    f" {sorted(set(wanted.values()))}"
+                )
 
     @property
     def by_kind(self) -> dict[str, range]:
@@ -86,7 +174,7 @@ class Pool:
     def modules(self, kind: int) -> range:
         """The modules of a kind."""
         first = int(np.searchsorted(self.kind, kind))
-        return range(first, first + self.kinds[kind].dup)
+        return range(first, first + self.kinds[kind].count)
 
     def followers(self, kind: int) -> list[int]:
         """The kinds whose modules may come right after a module of this kind."""
@@ -98,50 +186,99 @@ class Pool:
             if other.role != INPUT and other.input == self.kinds[kind].output
         ]
 
+    def takes_tokens(self, kind: int) -> bool:
+        """Whether modules of a kind take whole numbers."""
+        return self.kinds[kind].role == INPUT and self.kinds[kind].input in self.tokens
+
     def varied_network(self, depth: int) -> list[int]:
-        """The kinds of a network of `depth` modules, as many different ones as possible.
+        """The kinds of a network of at most `depth` modules, as many different ones as possible.
 
         It stands for a network as one would have built it by hand, when routing is compared with one.
         """
-        networks = [[k] for k, kind in enumerate(self.kinds) if kind.role == INPUT]
+        open_ones, networks = [[k] for k, kind in enumerate(self.kinds) if kind.role == INPUT], []
         for _ in range(depth - 1):
-            networks = [network + [k] for network in networks for k in self.followers(network[-1])]
-        networks = [network for network in networks if self.kinds[network[-1]].role == OUTPUT]
-        return max(networks, key=lambda network: len(set(network)))
+            open_ones = [network + [k] for network in open_ones for k in self.followers(network[-1])]
+            networks += [network for network in open_ones if self.kinds[network[-1]].role == OUTPUT]
+        return max(networks, key=lambda network: (len(set(network)), len(network)))
 
     def weight_shapes(self, kind: int) -> list[Signature]:
         """The shapes of one module's weights, found without allocating any."""
         # In a graph of its own Keras makes the variables as graph nodes, and no session ever runs it.
         with tf.Graph().as_default():
-            layer = build_layer(self.kinds[kind])
+            layer = build_layer(self.kinds[kind], self.takes_tokens(kind))
             return [tuple(v.shape) for v in layer.trainable_variables]
 
     def count_parameters(self) -> collections.Counter:
         """Trainable parameters of all modules by name of kind."""
         return collections.Counter(
             {
-                kind.name: kind.dup * sum(int(np.prod(shape)) for shape in self.weight_shapes(k))
+                kind.name: kind.count * sum(int(np.prod(shape)) for shape in self.weight_shapes(k))
                 for k, kind in enumerate(self.kinds)
             }
         )
 
 
-def build_layer(kind: Kind) -> keras.layers.Layer:
+def _may(kind, demand):
+    """Which modules of a kind a task may use, bool `[count]`."""
+    if kind.role != OUTPUT:
+        return np.ones(kind.count, bool)
+    if not kind.serves:
+        return np.full(kind.count, kind.output == (demand.width,))
+    return np.repeat([space == demand.space for space in kind.serves], kind.dup)
+
+
+def build_layer(kind: Kind, tokens: bool = False) -> keras.layers.Layer:
     """A new module of a kind, built and checked against the kind's signature.
 
+    Args:
+        kind: the kind.
+        tokens: whether what it takes are whole numbers.
+
     Raises:
-        ValueError: the layer's output is not what the kind promises, or it has state.
+        UserError: the layer's output is not what the kind promises, or it has state.
     """
     # Called without state, a layer leaves its own weights uncast, but not those of layers inside it.
-    layer = keras.Sequential([kind.layer()])
+    layers = [kind.layer()]
+    if tokens:
+        # Keras would make them the type of the layers, and bfloat16 rounds whole numbers above 256.
+        while isinstance(layers[0], keras.Sequential):
+            layers[:1] = layers[0].layers
+        layers.insert(0, keras.Input(kind.input, dtype="int32"))
+    layer = keras.Sequential(layers)
     layer.build((None, *kind.input))
     output = tuple(layer.compute_output_shape((None, *kind.input)))[1:]
     if output != kind.output:
-        raise ValueError(f"kind {kind.name}: its layer returns {output}, declared is {kind.output}")
+        raise UserError(f"kind {kind.name}: its layer returns {output}, declared is {kind.output}")
     if layer.non_trainable_variables:
         state = [v.path for v in layer.non_trainable_variables]
-        raise ValueError(f"kind {kind.name}: modules cannot have state, but its layer has {state}")
+        raise UserError(f"kind {kind.name}: modules cannot have state, but its layer has {state}")
     return layer
+
+
+def describe(pool: Pool) -> list[str]:
+    """What the modules are, a line for each kind: pools with the same lines can have the same weights."""
+    lines = []
+    for k, kind in enumerate(pool.kinds):
+        weights = ", ".join(_shape(shape) for shape in pool.weight_shapes(k)) or "none"
+        serves = f", for {', '.join(kind.serves)}" if kind.serves else ""
+        lines.append(
+            f"{kind.name}: {kind.role}, {_shape(kind.input)} to {_shape(kind.output)}, {kind.count} modules"
+            f" with weights {weights}{serves}"
+        )
+    return lines
+
+
+def differences(lines: Sequence[str], pool: Pool | None) -> str:
+    """How a pool differs from one that `describe` has described; empty if it does not."""
+    now = describe(pool) if pool is not None else []
+    for before, after in itertools.zip_longest(lines, now, fillvalue="nothing"):
+        if before != after:
+            return f"there was {before}; there is {after}"
+    return ""
+
+
+def _shape(shape):
+    return "x".join(map(str, shape)) or "1"
 
 
 def module_names(kinds: dict[str, range]) -> list[str]:

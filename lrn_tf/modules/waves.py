@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from lrn_tf.modules.pool import INPUT, OUTPUT, Pool
+from lrn_tf.modules import graph
+from lrn_tf.modules.pool import Pool
 
 
 class Schedule(NamedTuple):
@@ -39,15 +40,14 @@ class Waves:
         self.pool = pool
         self.kinds: list[list[int]] = []
         self._first = np.zeros(len(pool.kinds), np.int32)  # the first wave of each kind's group
-        before = _fewest(pool, INPUT)
-        after = _fewest(pool, OUTPUT)
-        for group in _groups(pool):
+        before, after = graph.before(pool), graph.after(pool, graph.outputs(pool))
+        for group in graph.groups(pool):
             self._first[group] = len(self.kinds)
             longest = depth - min(before[group]) - min(after[group])
             if not any(k in pool.followers(j) for j in group for k in group):
                 longest = min(longest, 1)
             # A kind that is on no network at all has an infinite distance and gets no wave.
-            repeats = max(min(longest, sum(pool.kinds[k].dup for k in group)), 0)
+            repeats = max(min(longest, sum(pool.kinds[k].count for k in group)), 0)
             self.kinds += [group] * int(repeats)
         self.modules = [[m for k in group for m in pool.modules(k)] for group in self.kinds]
 
@@ -80,27 +80,3 @@ class Waves:
         for wave, modules in enumerate(self.modules):
             places[wave, modules] = np.arange(len(modules))
         return places
-
-
-def _groups(pool):
-    """Kinds that can lead to each other put together, ordered so that groups only lead onward."""
-    count = len(pool.kinds)
-    leads = np.eye(count, dtype=bool)
-    for k in range(count):
-        leads[k, pool.followers(k)] = True
-    for middle in range(count):
-        leads |= leads[:, [middle]] & leads[[middle], :]
-    groups = {tuple(np.flatnonzero(leads[k] & leads[:, k]).tolist()) for k in range(count)}
-    # Whoever leads to another group leads to all that the other leads to, and to itself besides.
-    return [list(group) for group in sorted(groups, key=lambda g: (-leads[g[0]].sum(), g))]
-
-
-def _fewest(pool, end):
-    """The fewest modules between each kind and the input (or output) end of a network."""
-    fewest = np.where([kind.role == end for kind in pool.kinds], 0.0, np.inf)
-    for _ in pool.kinds:
-        for j in range(len(pool.kinds)):
-            for k in pool.followers(j):
-                near, far = (j, k) if end == INPUT else (k, j)
-                fewest[far] = min(fewest[far], fewest[near] + 1)
-    return fewest

@@ -11,13 +11,17 @@ LARGE = 1 << 17
 Weight = tf.Variable | list[tf.Variable]
 
 
-def make_weights(kind: Kind):
-    """New weights, as `dup` new layers of the kind come with them.
+def make_weights(kind: Kind, tokens: bool = False):
+    """New weights, as `count` new layers of the kind come with them.
+
+    Args:
+        kind: the kind.
+        tokens: whether what it takes are whole numbers.
 
     Returns:
         a layer of the kind, to be called with the weights of any of its modules, and the weights.
     """
-    layers = [build_layer(kind) for _ in range(kind.dup)]
+    layers = [build_layer(kind, tokens) for _ in range(kind.count)]
     alike = zip(*([w.value for w in layer.trainable_variables] for layer in layers), strict=True)
     return layers[0], [join(variables) for variables in alike]
 

@@ -18,7 +18,9 @@ RUN_COLUMNS = ("label", "seed", "split")
 COLUMNS = (
     "epoch",
     "step",
+    "train_loss",
     "train_accuracy",
+    "eval_loss",
     "eval_accuracy",
     "unused_modules",
     "mean_length",
@@ -28,7 +30,7 @@ COLUMNS = (
 # What may be drawn: its name, in which {split} stands for what was evaluated, and its value by epoch.
 ACCURACY = ("{split} accuracy, %", lambda run: 100 * run.column("eval_accuracy"))
 UNUSED = ("unused modules", lambda run: run.column("unused_modules"))
-LOSS = ("{split} cross-entropy, nats", lambda run: run.column("eval_loss"))
+LOSS = ("{split} loss", lambda run: run.column("eval_loss"))
 LENGTH = ("modules in a network", lambda run: run.column("mean_length"))
 EPOCHS = ("epoch", lambda run: run.column("epoch"))
 MINUTES = ("minutes of training", lambda run: np.cumsum(run.column("seconds")) / 60)
@@ -39,6 +41,14 @@ FIGURE = ((EPOCHS, ACCURACY), (EPOCHS, UNUSED))
 def draw(groups: Sequence[Group], path: pathlib.Path, title: str = "", panels=FIGURE) -> None:
     """A PNG of `figure`."""
     save(figure(groups, title, panels), path)
+
+
+def panels_of(groups: Sequence[Group]) -> list:
+    """What there is to draw of runs: accuracies, the loss of those without, unused modules."""
+    last = [run.lines[-1] for group in groups for run in group.runs]
+    rated = [line.eval_accuracy is not None for line in last]
+    drawn = ((ACCURACY, any(rated)), (LOSS, not all(rated)), (UNUSED, any(line.routes for line in last)))
+    return [(EPOCHS, panel) for panel, wanted in drawn if wanted]
 
 
 def named(panel: str, groups: Sequence[Group]) -> str:

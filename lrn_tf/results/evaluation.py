@@ -2,15 +2,14 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from lrn_tf.data.batches import DeviceExamples, consecutive_rows
-from lrn_tf.methods.losses import cross_entropy
-from lrn_tf.methods.method import Method
+from lrn_tf.data.examples import DeviceExamples, Examples, consecutive_rows
+from lrn_tf.data.problem import NUMBERS, Problem
+from lrn_tf.learning.objectives import Objectives
 from lrn_tf.modules.pool import module_names
 from lrn_tf.storage.metrics import Routes
 
@@ -22,24 +21,24 @@ class Evaluation:
     """What a method does on n examples, one by one and in their order; the rest follows from that.
 
     Attributes:
-        num_tasks: K.
+        problem: the K tasks.
         kinds: the N modules by the name of their kind; empty for a method that does not route.
         task: int `[n]`.
-        label: int `[n]`.
-        predicted: int `[n]`, the most probable class.
-        probability: float `[n]`, what the method gives that class.
-        cross_entropy: float `[n]`, in nats.
+        target: as in `lrn_tf.data.examples.Examples`.
+        answers: float `[n, C]`, probabilities of classes or labels, or numbers in the user's units.
+        right: float `[n]`, 1 or 0 for a class, the share of labels that are right; 0 for numbers.
+        loss: float `[n]`, of `lrn_tf.learning.objectives.Objectives`; in nats for a class.
         paths: int `[n, T]`, the modules of each network; a number past the last of them adds none.
         path_probability: float `[n]`, what the method gives the path.
     """
 
-    num_tasks: int
+    problem: Problem
     kinds: dict[str, range]
     task: np.ndarray
-    label: np.ndarray
-    predicted: np.ndarray
-    probability: np.ndarray
-    cross_entropy: np.ndarray
+    target: np.ndarray
+    answers: np.ndarray
+    right: np.ndarray
+    loss: np.ndarray
     paths: np.ndarray
     path_probability: np.ndarray
 
@@ -49,29 +48,67 @@ class Evaluation:
         return sum(map(len, self.kinds.values()))
 
     @property
-    def right(self) -> np.ndarray:
-        """bool `[n]`, which are classified correctly."""
-        return self.predicted == self.label
+    def num_tasks(self) -> int:
+        """K."""
+        return self.problem.num_tasks
+
+    @property
+    def label(self) -> np.ndarray:
+        """int `[n]`, the class; of no meaning for a task without classes."""
+        return (self.target if self.target.ndim == 1 else self.target[:, 0]).astype(int)
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """int `[n]`, the most probable class; of no meaning for a task without classes."""
+        return self.answers.argmax(axis=1)
+
+    @property
+    def probability(self) -> np.ndarray:
+        """float `[n]`, what the method gives the most probable class."""
+        return self.answers.max(axis=1)
 
     @property
     def examples(self) -> np.ndarray:
         """int `[K]`, the number of examples of each task."""
         return np.bincount(self.task, minlength=self.num_tasks)
 
+    def tasks_of(self, *forms: str) -> list[int]:
+        """The numbers of the tasks that ask for one of these forms of answers."""
+        return [k for k, task in enumerate(self.problem.tasks) if task.form in forms]
+
     @property
-    def accuracy(self) -> float:
-        return float(self.right.mean())
+    def accuracy(self) -> float | None:
+        """The mean of `right` over examples whose tasks do not ask for numbers; None if there are none."""
+        counts = ~np.isin(self.task, self.tasks_of(NUMBERS))
+        return float(self.right[counts].mean(dtype=np.float64)) if counts.any() else None
 
     @property
     def accuracy_per_task(self) -> np.ndarray:
-        """`[K]`; 0 for a task without examples."""
-        right = np.bincount(self.task[self.right], minlength=self.num_tasks)
-        return right / np.maximum(self.examples, 1)
+        """`[K]`; 0 for a task without examples, NaN for one that asks for numbers."""
+        right = np.bincount(self.task, weights=self.right, minlength=self.num_tasks)
+        share = right / np.maximum(self.examples, 1)
+        share[self.tasks_of(NUMBERS)] = np.nan
+        return share
+
+    def errors(self, task: int) -> tuple[np.ndarray, np.ndarray]:
+        """Of a task that asks for d numbers: mean absolute errors `[d]` in its units, and R2 `[d]`.
+
+        R2 is 1 for what is always right and 0 for what a constant can do, the mean of these targets; it is
+        0 where all targets are the same.
+        """
+        mine, width = self.task == task, self.problem.tasks[task].width
+        target, answer = (a[mine, :width].astype(np.float64) for a in (self.target, self.answers))
+        if not len(target):
+            return np.zeros(width), np.zeros(width)
+        spread = ((target - target.mean(axis=0)) ** 2).sum(axis=0)
+        missed = ((target - answer) ** 2).sum(axis=0)
+        r2 = np.where(spread > 0, 1 - missed / np.where(spread > 0, spread, 1), 0.0)
+        return np.abs(target - answer).mean(axis=0), r2
 
     @property
-    def ce(self) -> float:
-        """Mean cross-entropy in nats."""
-        return float(self.cross_entropy.mean(dtype=np.float64))
+    def mean_loss(self) -> float:
+        """Over all examples."""
+        return float(self.loss.mean(dtype=np.float64))
 
     @property
     def confidence(self) -> float:
@@ -134,13 +171,19 @@ class Evaluation:
         rank = np.argsort(-count, kind="stable")
         return found[rank], np.argsort(rank)[which]
 
-    def metrics(self, tasks: Sequence[str]) -> dict[str, Any]:
-        """What `EpochMetrics` has of it; `tasks` are the names of the K tasks."""
+    def metrics(self) -> dict[str, Any]:
+        """What `EpochMetrics` has of it."""
+        names, per_task = self.problem.task_names, self.accuracy_per_task
         bits = {kind: self.task_information(of) for kind, of in self.kinds.items()}
+        errors = {names[k]: [float(e.mean()) for e in self.errors(k)] for k in self.tasks_of(NUMBERS)}
         return {
-            "eval_loss": self.ce,
+            "eval_loss": self.mean_loss,
             "eval_accuracy": self.accuracy,
-            "eval_accuracy_per_task": dict(zip(tasks, map(float, self.accuracy_per_task), strict=True)),
+            "eval_accuracy_per_task": {
+                name: float(share) for name, share in zip(names, per_task, strict=True) if share == share
+            },
+            "eval_mae_per_task": {name: mae for name, (mae, _) in errors.items()},
+            "eval_r2_per_task": {name: r2 for name, (_, r2) in errors.items()},
             "routes": Routes(self.unused_modules, self.mean_length, bits) if self.kinds else None,
         }
 
@@ -170,10 +213,12 @@ def task_information(chosen: np.ndarray) -> float:
 class Evaluator:
     """Evaluates a method on examples that stay on the device."""
 
-    def __init__(self, method: Method, examples: DeviceExamples, num_tasks: int):
+    def __init__(self, method, examples: Examples, problem: Problem):
+        """Args: method: a `lrn_tf.methods.method.Method`. examples: on the host. problem: the tasks."""
         self._method = method
-        self._examples = examples
-        self._num_tasks = num_tasks
+        self._examples = DeviceExamples(examples, problem)
+        self._problem = problem
+        self._objectives = Objectives(problem)
         self._evaluate_batch = tf.function(self._evaluate_batch, autograph=False)
 
     def __call__(self) -> Evaluation:
@@ -183,18 +228,19 @@ class Evaluator:
         batches = [self._evaluate_batch(tf.constant(of_batch)) for of_batch in rows]
         # The rows that fill up the last batch come last.
         columns = {name: np.concatenate([b[name].numpy() for b in batches])[:size] for name in batches[0]}
-        return Evaluation(self._num_tasks, self._method.kinds, **columns)
+        return Evaluation(self._problem, self._method.kinds, **columns)
 
     def _evaluate_batch(self, rows):
         """The columns of Evaluation, by name, for some rows."""
-        images, tasks, labels = self._examples.batch(rows)
-        prediction = self._method.predict(images, tasks)
+        inputs, tasks, targets = self._examples.batch(rows)
+        prediction = self._method.predict(inputs, tasks)
+        logits = prediction.logits
         return {
             "task": tasks,
-            "label": labels,
-            "predicted": tf.argmax(prediction.logits, axis=1, output_type=tf.int32),
-            "probability": tf.reduce_max(tf.nn.softmax(prediction.logits), axis=1),
-            "cross_entropy": cross_entropy(prediction.logits, labels),
+            "target": targets,
+            "answers": self._objectives.answers(logits, tasks),
+            "right": self._objectives.right(logits, tasks, targets),
+            "loss": self._objectives.loss(logits, tasks, targets),
             "paths": prediction.paths,
             "path_probability": tf.exp(prediction.log_policy),
         }

@@ -2,11 +2,10 @@
 
 import itertools
 import textwrap
-from collections.abc import Sequence
 
 import numpy as np
 
-from lrn_tf.data.benchmarks import Examples
+from lrn_tf.data.examples import Examples
 from lrn_tf.results.curves import COLOURS, plain
 from lrn_tf.results.evaluation import Evaluation
 
@@ -15,10 +14,10 @@ ROW, IMAGE, GAP, BOX = 0.62, 0.56, 0.8, 0.3
 FONT, INK, PALE = 8, "#222222", "#f4f4f4"
 
 
-def top_paths(evaluation: Evaluation, tasks: Sequence[str], examples: Examples, most=12, images=4):
+def top_paths(evaluation: Evaluation, examples: Examples, most=12, images=4):
     """The most used networks as a graph, from left to right: a ribbon each, as wide as it is often used.
 
-    A column holds the modules of one step. At its end a ribbon has some of its examples, and says how many
+    A column holds the modules of one step. At its end a ribbon has some of its images, and says how many
     of all examples take it and of which tasks they are.
     """
     from matplotlib.figure import Figure
@@ -44,8 +43,10 @@ def top_paths(evaluation: Evaluation, tasks: Sequence[str], examples: Examples, 
             # Black is for text.
             _ribbon(axes, start, end, thick[i], COLOURS[i % (len(COLOURS) - 1)])
         rows = np.flatnonzero(which == u)
-        _images(axes, leaves, middle[i], examples, rows, images)
-        said = f"{share[u]:.1%} of all\n{_whose(evaluation.task[rows], tasks)}"
+        _images(
+            axes, leaves, middle[i], [examples.shown(evaluation.problem, r) for r in _few(rows, images)]
+        )
+        said = f"{share[u]:.1%} of all\n{_whose(evaluation.task[rows], evaluation.problem.task_names)}"
         axes.text(leaves + IMAGE * images + 0.1, middle[i], said, va="center", size=FONT)
     for (t, name), (y, tall) in boxes.items():
         _box(axes, step * t + 0.1, y, box, tall, name)
@@ -122,14 +123,18 @@ def _box(axes, x, y, wide, tall, name):
 
     style = dict(boxstyle="round,pad=0,rounding_size=0.06", facecolor=PALE, edgecolor=INK, lw=0.8)
     axes.add_patch(FancyBboxPatch((x, y - tall / 2), wide, tall, **style, zorder=2))
-    axes.text(x + wide / 2, y, name, ha="center", va="center", size=FONT, zorder=4)
+    axes.text(x + wide / 2, y, plain(name), ha="center", va="center", size=FONT, zorder=4)
 
 
-def _images(axes, x, y, examples, rows, most):
-    """Some of the examples in a row, from the first to the last of them."""
+def _few(rows, most):
+    """Some of them, from the first to the last."""
+    return rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)]
+
+
+def _images(axes, x, y, images):
+    """Images in a row; what is no image is left out."""
     half = (IMAGE - 0.04) / 2
-    for row in rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)]:
-        image = examples.images[examples.image[row]]
+    for image in (image for image in images if image is not None):
         place = (x, x + 2 * half, y + half, y - half)
         # Grey images get three channels.
         image = np.broadcast_to(image, (*image.shape[:2], 3))

@@ -9,36 +9,40 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lrn_tf.data.benchmarks import Examples
+from lrn_tf.data.examples import Examples
 from lrn_tf.results.curves import COLOURS, plain
 from lrn_tf.results.evaluation import Evaluation
 from lrn_tf.results.path_graph import FONT, INK, top_paths
 
 # Inches.
 CELL = 0.24
+# The most that a table of classes is wide.
+WIDEST = 12
+# Of a task's numbers, so many are drawn.
+DRAWN = 12
 # From this value on a cell is so dark that white can be read on it.
 DARK = 0.45
 
 
-def of_paths(evaluation: Evaluation, tasks: Sequence[str], examples: Examples) -> dict:
+def of_paths(evaluation: Evaluation, examples: Examples) -> dict:
     """All figures about paths, by name; none of a method that does not route."""
     if not evaluation.num_modules:
         return {}
     return {
-        "module_use": module_use(evaluation, tasks),
-        "path_sharing": path_sharing(evaluation, tasks),
-        "top_paths": top_paths(evaluation, tasks, examples),
+        "module_use": module_use(evaluation),
+        "path_sharing": path_sharing(evaluation),
+        "top_paths": top_paths(evaluation, examples),
     }
 
 
-def module_use(evaluation: Evaluation, tasks: Sequence[str]):
+def module_use(evaluation: Evaluation):
     """A heat map, tasks by modules: the share of a task's networks that hold a module.
 
     Modules that nobody uses are marked by a cross under their column.
     """
     use = evaluation.chosen / np.maximum(evaluation.examples, 1)[:, None]  # (K, N)
     rows, columns = use.shape
-    labels = numbered(tasks)
+    labels = numbered(evaluation.problem.task_names)
     tall = any(len(kind) * 0.07 > len(of) * CELL for kind, of in evaluation.kinds.items())
     above = max(map(len, evaluation.kinds)) * 0.07 + 0.15 if tall else 0.3
     figure, axes = _matrix(use, labels, above=above, below=0.75, right=0.9)
@@ -53,7 +57,7 @@ def module_use(evaluation: Evaluation, tasks: Sequence[str]):
         axes.text(
             (of[0] + of[-1]) / 2,
             -0.7,
-            kind,
+            plain(kind),
             ha="center",
             va="bottom",
             size=FONT,
@@ -66,9 +70,10 @@ def module_use(evaluation: Evaluation, tasks: Sequence[str]):
     return figure
 
 
-def path_sharing(evaluation: Evaluation, tasks: Sequence[str]):
+def path_sharing(evaluation: Evaluation):
     """A heat map, tasks by tasks: `Evaluation.sharing` in percent; nothing stands where it is 0."""
     shared = evaluation.sharing
+    tasks = evaluation.problem.task_names
     figure, axes = _matrix(shared, numbered(tasks), cell=1.3 * CELL, above=0.15, below=0.6, right=0.9)
     for (row, column), value in np.ndenumerate(shared):
         if value > 0:
@@ -97,28 +102,53 @@ def lengths(evaluation: Evaluation):
     return figure
 
 
-def confusion(evaluation: Evaluation, task: int, classes: Sequence[str]):
+def confusion(evaluation: Evaluation, task: int):
     """Counts of a task's examples, true class by predicted class; colours are shares of the true class."""
     from matplotlib.figure import Figure
 
-    mine = evaluation.task == task
+    mine, classes = evaluation.task == task, evaluation.problem.tasks[task].answers
     counts = np.zeros((len(classes), len(classes)), int)
     np.add.at(counts, (evaluation.label[mine], evaluation.predicted[mine]), 1)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     names = [plain(textwrap.shorten(name.replace("_", " "), 16, placeholder="…")) for name in classes]
-    side = 0.42 * len(classes)
+    side = min(0.42 * len(classes), WIDEST)
+    told = side / len(classes) > 0.3  # else there is no place for numbers
     left, below = 0.08 * max(map(len, names)) + 0.35, 0.08 * max(map(len, names)) * 0.75 + 0.35
     figure = Figure(figsize=(left + side + 0.1, below + side + 0.1))
     axes = figure.add_axes(_place(figure, left, below, side, side))
     axes.imshow(share, cmap=_blues(), vmin=0, vmax=1)
-    for (row, column), count in np.ndenumerate(counts):
+    for (row, column), count in np.ndenumerate(counts) if told else ():
         colour = "white" if share[row, column] > DARK else INK
         axes.text(column, row, count, ha="center", va="center", size=FONT, color=colour)
-    axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor", size=FONT)
-    axes.set_yticks(range(len(names)), names, size=FONT)
+    shown = range(0, len(names), -(-len(names) // 80))
+    names = [names[i] for i in shown]
+    axes.set_xticks(shown, names, rotation=45, ha="right", rotation_mode="anchor", size=FONT)
+    axes.set_yticks(shown, names, size=FONT)
     axes.tick_params(length=0)
     axes.set_xlabel("predicted", size=FONT)
     axes.set_ylabel("true", size=FONT)
+    return figure
+
+
+def predictions(evaluation: Evaluation, task: int):
+    """True against predicted numbers, of each number that a task asks for, or of the first `DRAWN`."""
+    from matplotlib.figure import Figure
+
+    mine, names = evaluation.task == task, evaluation.problem.tasks[task].answers[:DRAWN]
+    columns = min(len(names), 4)
+    rows = -(-len(names) // columns)
+    figure = Figure(figsize=(2.8 * columns, 2.8 * rows), layout="constrained")
+    places = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in places[len(names) :]:
+        axes.remove()
+    for d, (axes, name) in enumerate(zip(places, names, strict=False)):
+        true, predicted = evaluation.target[mine, d], evaluation.answers[mine, d]
+        axes.plot(true, predicted, ".", color=COLOURS[0], ms=4, alpha=0.6)
+        if len(true):
+            axes.axline((true.mean(), true.mean()), slope=1, color=INK, lw=0.8)
+        axes.set_xlabel(plain(f"{name}, true"), size=FONT)
+        axes.set_ylabel("predicted", size=FONT)
+        axes.tick_params(labelsize=7)
     return figure
 
 

@@ -1,11 +1,12 @@
 """What the page about a run says, section by section."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
 from lrn_tf.data.benchmarks import Benchmark
-from lrn_tf.methods.method import Method
+from lrn_tf.data.problem import CLASSES, LABELS, NUMBERS
 from lrn_tf.results import compute, curves, page, pictures
 from lrn_tf.results.evaluation import Evaluation
 from lrn_tf.results.page import text
@@ -20,18 +21,21 @@ IN_GRAPH, OF_TASK = 12, 3
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Shown:
-    """A run, and what its method does on the examples that it is evaluated on, after a step."""
+    """A run, and what its method does on the examples that it is evaluated on, after a step.
+
+    Its method is a `lrn_tf.methods.method.Method`.
+    """
 
     run: Run
     settings: Settings
     benchmark: Benchmark
-    method: Method
+    method: Any
     step: int
     evaluation: Evaluation
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        return self.benchmark.tasks
+        return self.benchmark.problem.task_names
 
 
 def page_of(shown: Shown) -> str:
@@ -44,7 +48,7 @@ def page_of(shown: Shown) -> str:
         "compute": ("Compute", cost),
         "settings": ("Settings", settings),
     }
-    title = f"{shown.settings.benchmark}, {shown.settings.method}"
+    title = f"{shown.benchmark.name}, {shown.settings.method}"
     links = "".join(f'<li><a href="#{name}">{text(t)}</a></li>' for name, (t, _) in sections.items())
     return page.document(
         title,
@@ -61,10 +65,14 @@ def page_of(shown: Shown) -> str:
 def summary(shown: Shown) -> str:
     """The numbers that tell how it went."""
     e, line = shown.evaluation, shown.run.lines[-1]
-    rows = [
-        ("Accuracy", page.exact(e.accuracy, f"{e.accuracy:.2%}")),
-        ("Cross-entropy", page.exact(e.ce, f"{e.ce:.3f} nats")),
-        ("Measured on", f"{len(e.task):,} examples, {SPLITS[line.split]}"),
+    rows = [] if e.accuracy is None else [("Accuracy", page.exact(e.accuracy, f"{e.accuracy:.2%}"))]
+    for k in e.tasks_of(NUMBERS):
+        r2 = float(e.errors(k)[1].mean())
+        rows.append((f"R2 of {called(shown.tasks[k])}", page.exact(r2, f"{r2:.3f}")))
+    name, unit = ("Cross-entropy", " nats") if shown.benchmark.problem.only_classes else ("Loss", "")
+    rows += [
+        (name, page.exact(e.mean_loss, f"{e.mean_loss:.3f}{unit}")),
+        ("Measured on", f"{len(e.task):,} {SPLITS[line.split]}"),
         ("After", f"step {shown.step:,}; the run's last finished epoch is {line.epoch}"),
         ("Weights", f"{sum(w.shape.num_elements() for w in shown.method.weights):,}"),
     ]
@@ -79,7 +87,7 @@ def summary(shown: Shown) -> str:
 def training(shown: Shown):
     """Curves over the epochs."""
     group, last = Group("", [shown.run]), shown.run.lines[-1].epoch
-    panels = [curves.ACCURACY, curves.LOSS]
+    panels = ([] if shown.evaluation.accuracy is None else [curves.ACCURACY]) + [curves.LOSS]
     if shown.evaluation.num_modules:
         panels += [curves.UNUSED, curves.LENGTH]
     drawn = []
@@ -93,37 +101,88 @@ def training(shown: Shown):
 
 
 def tasks(shown: Shown):
-    """Accuracy task by task, and what is taken for what."""
-    e, names = shown.evaluation, [called(task) for task in shown.tasks]
-    rows = []
-    for k, accuracy in enumerate(e.accuracy_per_task):
-        mine = e.task == k
-        counts = np.bincount(e.label[mine], minlength=1)
-        most = counts.max() / max(mine.sum(), 1)
-        shares = (page.exact(accuracy, f"{accuracy:.1%}"), f"{most:.1%}")
-        rows.append(
-            (text(names[k]), f"{mine.sum():,}", *shares, text(", ".join(shown.benchmark.classes[k])))
+    """How well each task is answered, and what is taken for what."""
+    e = shown.evaluation
+    if of_classes := e.tasks_of(CLASSES):
+        yield _classes_table(shown, of_classes)
+    if of_labels := e.tasks_of(LABELS):
+        yield _labels_table(shown, of_labels)
+    if of_numbers := e.tasks_of(NUMBERS):
+        yield _numbers_table(shown, of_numbers)
+    drawn = []
+    for k in of_classes:
+        name = called(shown.tasks[k])
+        alt = f"Confusion matrix of {name}: {_confusions(e, k)}"
+        caption = f"{name}: {e.accuracy_per_task[k]:.1%} right"
+        drawn.append(page.picture(pictures.confusion(e, k), alt, caption))
+    if drawn:
+        yield "<h3>What is taken for what</h3>"
+        yield page.paragraph(
+            "Counts of examples by true and predicted class. A darker cell is a larger share of its true"
+            " class."
         )
+        yield f'<div class="grid">{"".join(drawn)}</div>'
+    for k in of_numbers:
+        name, r2 = called(shown.tasks[k]), e.errors(k)[1]
+        first = "" if len(r2) <= pictures.DRAWN else f", the first {pictures.DRAWN} of {len(r2)}"
+        said = ", ".join(f"{x:.2f}" for x in r2[: pictures.DRAWN])
+        alt = f"Predicted against true numbers of {name}{first}, R2 {said}"
+        caption = f"{name}: predicted against true numbers{first}"
+        yield page.picture(pictures.predictions(e, k), alt, caption)
+
+
+def _classes_table(shown, tasks):
+    e, rows = shown.evaluation, []
+    for k in tasks:
+        mine, accuracy = e.task == k, e.accuracy_per_task[k]
+        most = np.bincount(e.label[mine], minlength=1).max() / max(mine.sum(), 1)
+        shares = (page.exact(accuracy, f"{accuracy:.1%}"), f"{most:.1%}")
+        classes = text(", ".join(shown.benchmark.problem.answers[k]))
+        rows.append((text(called(shown.tasks[k])), f"{mine.sum():,}", *shares, classes))
     columns = ("task", "examples", "accuracy", "largest class", "classes")
     caption = (
         "Accuracy of each task, and the share of its largest class: what one gets by always naming that."
     )
-    yield page.table(caption, columns, rows, numbers=columns[1:4])
-    yield "<h3>What is taken for what</h3>"
-    yield page.paragraph(
-        "Counts of examples by true and predicted class. A darker cell is a larger share of its true class."
+    return page.table(caption, columns, rows, numbers=columns[1:4])
+
+
+def _labels_table(shown, tasks):
+    e, rows = shown.evaluation, []
+    for k in tasks:
+        mine, width = e.task == k, shown.benchmark.problem.tasks[k].width
+        given = e.target[mine, :width]
+        plain = np.maximum(given.mean(axis=0), 1 - given.mean(axis=0)).mean() if len(given) else 0.0
+        accuracy = e.accuracy_per_task[k]
+        shares = (page.exact(accuracy, f"{accuracy:.1%}"), f"{plain:.1%}")
+        labels = text(", ".join(shown.benchmark.problem.answers[k]))
+        rows.append((text(called(shown.tasks[k])), f"{mine.sum():,}", *shares, labels))
+    columns = ("task", "examples", "accuracy", "without looking", "labels")
+    caption = (
+        "The share of labels that are right, and what one gets by always giving each label or never,"
+        " whichever is right more often."
     )
-    drawn = []
-    for k, classes in enumerate(shown.benchmark.classes):
-        alt = f"Confusion matrix of {names[k]}: {_confusions(e, k, classes)}"
-        caption = f"{names[k]}: {e.accuracy_per_task[k]:.1%} right"
-        drawn.append(page.picture(pictures.confusion(e, k, classes), alt, caption))
-    yield f'<div class="grid">{"".join(drawn)}</div>'
+    return page.table(caption, columns, rows, numbers=columns[1:4])
 
 
-def _confusions(e, task, classes):
+def _numbers_table(shown, tasks):
+    e, rows = shown.evaluation, []
+    for k in tasks:
+        mine, spec = e.task == k, shown.benchmark.problem.tasks[k]
+        for d, (name, mae, r2) in enumerate(zip(spec.answers, *e.errors(k), strict=True)):
+            spread = e.target[mine, d].std() if mine.any() else 0.0
+            numbers = (page.exact(mae, f"{mae:.4g}"), f"{spread:.4g}", page.exact(r2, f"{r2:.3f}"))
+            rows.append((text(called(spec.name)), text(name), f"{mine.sum():,}", *numbers))
+    columns = ("task", "number", "examples", "mean absolute error", "standard deviation", "R2")
+    caption = (
+        "How far predicted numbers are from the true ones, in their own units, beside how much those vary."
+        " R2 is 1 where all is right, and 0 for what a constant can do."
+    )
+    return page.table(caption, columns, rows, numbers=columns[2:])
+
+
+def _confusions(e, task):
     """In words: the most frequent mistake."""
-    wrong = np.flatnonzero((e.task == task) & ~e.right)
+    wrong, classes = np.flatnonzero((e.task == task) & (e.right < 1)), e.problem.tasks[task].answers
     if not len(wrong):
         return "no mistakes"
     pairs, counts = np.unique(np.stack([e.label[wrong], e.predicted[wrong]], 1), axis=0, return_counts=True)
@@ -144,13 +203,13 @@ def modules(shown: Shown):
         return
     busiest = int(e.chosen.sum(axis=0).argmax())
     yield page.picture(
-        pictures.module_use(e, names),
+        pictures.module_use(e),
         f"Heat map, tasks by modules; the module in most networks is {e.names([busiest])[0]}"
         f" with {e.chosen.sum(axis=0)[busiest] / len(e.task):.0%}, and {e.unused_modules} are in none",
         "Module use: the share of each task's networks that hold a module.",
     )
     yield page.picture(
-        pictures.path_sharing(e, names),
+        pictures.path_sharing(e),
         f"Heat map, tasks by tasks; {_most_alike(e.sharing, names)}",
         "Path sharing: of the modules in the networks of two examples, one of each task, the share in both,"
         " in percent. On the diagonal, 100 means that all examples of the task have the same network.",
@@ -162,7 +221,7 @@ def modules(shown: Shown):
     )
     count = len(e.networks[0])
     yield page.picture(
-        pictures.top_paths(e, names, shown.benchmark.test, most=IN_GRAPH),
+        pictures.top_paths(e, shown.benchmark.test, most=IN_GRAPH),
         f"Graph of the {min(IN_GRAPH, count)} most used networks; the table below lists each task's",
         f"The {min(IN_GRAPH, count)} most used of {count:,} networks. A ribbon is a network, as wide as"
         " it is often used; columns are its modules in order, and to the right are some of its examples.",
@@ -191,9 +250,11 @@ def _networks_of_tasks(e, names):
         counts = np.bincount(which[mine], minlength=len(networks))
         for u in np.argsort(-counts, kind="stable")[:OF_TASK]:
             if counts[u]:
-                accuracy = e.right[mine & (which == u)].mean()
+                right = (
+                    f"{e.right[mine & (which == u)].mean():.1%}" if k not in e.tasks_of(NUMBERS) else "-"
+                )
                 path = text(_path(e, networks[u]))
-                yield text(name), path, f"{counts[u] / mine.sum():.1%}", f"{accuracy:.1%}"
+                yield text(name), path, f"{counts[u] / mine.sum():.1%}", right
 
 
 def _path(e, network):
@@ -201,29 +262,33 @@ def _path(e, network):
 
 
 def examples(shown: Shown):
-    """Of each task the surest right and the surest wrong answer."""
+    """Of each task with classes the surest right and the surest wrong answer."""
     e = shown.evaluation
+    if not e.tasks_of(CLASSES):
+        yield page.paragraph("No task asks for classes.")
+        return
     route = ", and the network that the example took" if e.num_modules else ""
-    for title, answers in (("Right", e.right), ("Wrong", ~e.right)):
-        rows = [np.flatnonzero((e.task == k) & answers) for k in range(len(shown.tasks))]
+    for title, answers in (("Right", e.right == 1), ("Wrong", e.right < 1)):
+        rows = [np.flatnonzero((e.task == k) & answers) for k in e.tasks_of(CLASSES)]
         surest = [of[e.probability[of].argmax()] for of in rows if len(of)]
         yield f"<h3>{title}</h3>"
         if not surest:
             yield page.paragraph("There are none.")
             continue
-        yield page.paragraph(f"The surest {title.lower()} answer of each task{route}.")
+        yield page.paragraph(f"The surest {title.lower()} answer of each task with classes{route}.")
         yield f'<div class="grid">{"".join(_example(shown, row) for row in surest)}</div>'
 
 
 def _example(shown, row):
-    e, test = shown.evaluation, shown.benchmark.test
-    task, classes = shown.tasks[e.task[row]], shown.benchmark.classes[e.task[row]]
+    e, problem = shown.evaluation, shown.benchmark.problem
+    task, classes = shown.tasks[e.task[row]], problem.answers[e.task[row]]
     true, predicted = classes[e.label[row]], classes[e.predicted[row]]
     said = [("task", text(task)), ("true", text(true))]
     said.append(("predicted", f"{text(predicted)}, {e.probability[row]:.1%}"))
     if e.num_modules:
         said.append(("network", text(_path(e, e.paths[row]))))
-    image = page.photograph(test.images[test.image[row]], f"Example {row}: {true}")
+    shown_to_it = shown.benchmark.test.shown(problem, row)
+    image = "" if shown_to_it is None else page.photograph(shown_to_it, f"Example {row}: {true}")
     return f'<div class="example {"right" if e.right[row] else "wrong"}">{image}{page.terms(said)}</div>'
 
 
@@ -240,7 +305,7 @@ def cost(shown: Shown):
             f" average, {paths.min() / 1e6:,.3f} at the least and {paths.max() / 1e6:,.3f} at the most."
         )
         rows = [
-            (text(kind.name), f"{kind.dup}", f"{parameters[kind.name] // kind.dup:,}", f"{count:,}")
+            (text(kind.name), f"{kind.count}", f"{parameters[kind.name] // kind.count:,}", f"{count:,}")
             for kind, count in zip(method.pool.kinds, of_kinds, strict=True)
         ]
         columns = ("kind", "modules", "weights of one", "multiply-adds of one")
@@ -257,7 +322,7 @@ def cost(shown: Shown):
             "Millions of multiply-adds in the modules of an example, by task.", columns, rows, columns[1:]
         )
     if method.trunk is not None:
-        count = compute.multiply_adds(method.trunk, shown.benchmark.image_shape)
+        count = compute.multiply_adds(method.trunk, shown.benchmark.problem.inputs[0].shape)
         yield page.paragraph(
             f"The trunk that every example passes first takes {count / 1e6:,.3f} million more."
         )

@@ -32,12 +32,13 @@ class Summaries:
                 tf.summary.scalar(tag, value)
 
     def settings(self, settings: Settings) -> None:
-        """What the page HParams sets against the last accuracy and number of unused modules."""
+        """What the page HParams sets against the last accuracy, loss and number of unused modules."""
         from tensorboard.plugins.hparams import api
 
         values = behind_results(dataclasses.asdict(settings))
         metrics = [
             api.Metric("eval/accuracy", display_name=f"{settings.split} accuracy"),
+            api.Metric("eval/loss", display_name=f"{settings.split} loss"),
             api.Metric("eval/unused_modules", display_name="unused modules"),
         ]
         with self._writing(0):
@@ -51,9 +52,11 @@ class Summaries:
 
         Args: line: what metrics.jsonl says of the epoch.
         """
-        numbers = {"eval/accuracy": line.eval_accuracy, "eval/loss": line.eval_loss}
-        of_tasks = line.eval_accuracy_per_task.items()
-        numbers |= {f"eval_accuracy_per_task/{task}": value for task, value in of_tasks}
+        numbers = {"eval/loss": line.eval_loss}
+        if line.eval_accuracy is not None:
+            numbers["eval/accuracy"] = line.eval_accuracy
+        for group in ("eval_accuracy_per_task", "eval_mae_per_task", "eval_r2_per_task"):
+            numbers |= {f"{group}/{task}": value for task, value in getattr(line, group).items()}
         if routes := line.routes:
             numbers["eval/unused_modules"] = routes.unused_modules
             numbers["eval/mean_length"] = routes.mean_length
@@ -68,7 +71,7 @@ class Summaries:
             if draw:
                 from lrn_tf.results import pictures
 
-                drawn = pictures.of_paths(evaluation, benchmark.tasks, benchmark.test)
+                drawn = pictures.of_paths(evaluation, benchmark.test)
                 for name, figure in drawn.items():
                     tf.summary.image(f"paths/{name}", pictures.pixels(figure)[None])
 

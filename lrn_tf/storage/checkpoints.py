@@ -68,6 +68,9 @@ class Checkpoints:
         """
         paths = self._paths()
         for path in paths:
+            for part in path.parent.glob(f"{path.name}.*"):
+                if part.exists() and not (part.is_file() or part.is_dir()):  # one would wait for ever
+                    raise _unreadable(path, f"{part.name} is no regular file")
             try:
                 self._read(path)
             except DAMAGE as error:

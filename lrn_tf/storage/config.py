@@ -1,30 +1,25 @@
 """config.json: what was asked of a run, on what data, by which programs."""
 
 import dataclasses
+import itertools
 import json
-from typing import Any, TypedDict
+from typing import TypedDict
 
+from lrn_tf.data.problem import FORMS, HEADS, NUMBERS, Problem, differences, names_input
 from lrn_tf.errors import UserError, reason
 from lrn_tf.settings import resolve
 from lrn_tf.storage.files import seal, unseal
 from lrn_tf.storage.from_json import of_type, parse
 
 
-class ProblemAbout(TypedDict):
-    """`lrn_tf.data.benchmarks.Problem`, in JSON."""
-
-    name: str
-    tasks: list[str]
-    classes: list[list[str]]
-    image_shape: list[int]
-    mean: list[float]
-    std: list[float]
-
-
 class About(TypedDict):
-    """What there is to say of the data and the method besides the settings."""
+    """What there is to say of the data and the method besides the settings.
 
-    problem: ProblemAbout
+    Its `pool` is what `lrn_tf.modules.pool.describe` says of the modules; empty for a method without.
+    """
+
+    problem: Problem
+    pool: list[str]
     training_examples: int
     eval_examples: int
     parameters: int
@@ -56,23 +51,12 @@ class Config:
         """
         config = of_type(cls, _unsealed(raw), "it")
         _check_settings(config.settings)
-        _check_problem(config.about["problem"])
+        check_problem(config.about["problem"])
         return config
 
     def to_json(self) -> str:
         """The file, with a checksum."""
         return json.dumps(seal(dataclasses.asdict(self)), indent=2) + "\n"
-
-
-def settings_held(raw: bytes) -> dict[str, Any]:
-    """The settings in a config.json of which the rest may be lost.
-
-    Raises:
-        ValueError: they are damaged, or none of this version's.
-    """
-    settings = of_type(dict, _unsealed(raw).get("settings"), "settings")
-    _check_settings(settings)
-    return settings
 
 
 def _unsealed(raw):
@@ -89,12 +73,48 @@ def _check_settings(settings):
         raise ValueError(f"its settings are none of this version of lrn_tf: {reason(error)}") from error
 
 
-def _check_problem(problem):
-    """Sees that names and shapes go together; raises ValueError if not."""
-    tasks, classes, shape = problem["tasks"], problem["classes"], problem["image_shape"]
-    if len(shape) != 3 or min(shape) < 1 or len(set(tasks)) != len(tasks) or not tasks:
-        raise ValueError("its problem has no tasks with names of their own, or no image_shape")
-    if len(classes) != len(tasks) or len(set(map(len, classes))) != 1 or not classes[0]:
-        raise ValueError("its problem has not as many classes for each of its tasks")
-    if not len(problem["mean"]) == len(problem["std"]) == shape[2] or min(problem["std"]) <= 0:
-        raise ValueError("its problem has no mean and std for each channel")
+def check_problem(problem: Problem) -> None:
+    """Sees that what a file says of a problem goes together.
+
+    Raises:
+        ValueError: it does not.
+    """
+    names, inputs = problem.task_names, [given.name for given in problem.inputs]
+    if not names or len(set(names)) != len(names) or not inputs or len(set(inputs)) != len(inputs):
+        raise ValueError("its problem has no tasks or inputs with names of their own")
+    if problem.heads not in HEADS:
+        raise ValueError(f"its problem has heads {ascii(problem.heads)}")
+    if set(inputs) != {task.input for task in problem.tasks}:
+        raise ValueError("its problem has other inputs than its tasks")
+    for given in problem.inputs:
+        if not names_input(given.name):
+            raise ValueError(f"its input {ascii(given.name)} has no name that an argument may have")
+        if not given.shape or min(given.shape) < 1 or given.dtype not in ("uint8", "float32", "int32"):
+            raise ValueError(f"its input {ascii(given.name)} has no shape or no type that is known")
+        width = 0 if given.dtype == "int32" else given.shape[-1]
+        if not len(given.mean) == len(given.std) == width or min(given.std, default=1) <= 0:
+            raise ValueError(f"its input {ascii(given.name)} has no mean and std for each channel")
+        if given.vocabulary < 0 or (given.vocabulary > 0) != (given.dtype == "int32"):
+            raise ValueError(f"its input {ascii(given.name)} has a wrong vocabulary")
+    for task in problem.tasks:
+        if task.form not in FORMS or not task.weight > 0:
+            raise ValueError(f"its task {ascii(task.name)} has no form or weight that is known")
+        if not task.answers or len(set(task.answers)) != task.width:
+            raise ValueError(f"its task {ascii(task.name)} has no answers with names of their own")
+        # There are none without training examples.
+        moments = (0, task.width) if task.form == NUMBERS else (0,)
+        if len(task.mean) != len(task.std) or len(task.std) not in moments or min(task.std, default=1) <= 0:
+            raise ValueError(f"its task {ascii(task.name)} has no mean and std for each number")
+
+
+def unlike(before: About, now: About) -> str:
+    """How what a run is about differs from what it was, so that it cannot be continued; else empty."""
+    if different := differences(before["problem"], now["problem"]):
+        return different
+    for name in ("training_examples", "eval_examples"):
+        if before[name] != now[name]:
+            return f"there were {before[name]:,} {name.replace('_', ' ')}, there are {now[name]:,}"
+    for was, is_now in itertools.zip_longest(before["pool"], now["pool"], fillvalue="nothing"):
+        if was != is_now:
+            return f"in its pool there was {was[:200]}; there is {is_now[:200]}"
+    return ""

@@ -39,6 +39,16 @@ def replace(path: pathlib.Path, content: str | bytes) -> None:
         raise
 
 
+def check_writable(folder: pathlib.Path) -> None:
+    """Sees that a folder, and what is missing above it, can be made and written: tries, and leaves nothing.
+
+    Raises:
+        OSError: it cannot.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    tempfile.TemporaryDirectory(prefix=".", dir=there).cleanup()
+
+
 def read(path: pathlib.Path) -> bytes:
     """The content of a file. Not of a pipe or a device, for which one might wait for ever.
 
@@ -68,12 +78,15 @@ def unseal(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def checksums(folder: pathlib.Path) -> dict[str, str]:
-    """SHA-256 of every file under a folder, by its name in it."""
+    """SHA-256 of every file under a folder, by its name in it; empty for a pipe or a device."""
     found = {}
     for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
         if path.is_file():
             with path.open("rb") as file:
-                found[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+                found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+        elif not path.is_dir():
+            found[name] = ""
     return found
 
 

@@ -29,7 +29,8 @@ def of_type(wanted: Any, value: Any, name: str) -> Any:
     """The value as what an annotation says: a dataclass where it is one, otherwise as it was parsed.
 
     Args:
-        wanted: str, int, float, dict, `X | None`, `list[X]`, `dict[str, X]`, a TypedDict or a dataclass.
+        wanted: str, int, float, dict, `X | None`, `list[X]`, `tuple[X, ...]`, `dict[str, X]`, a TypedDict
+            or a dataclass.
         value: as `parse` returns it.
         name: what to call it.
 
@@ -46,6 +47,8 @@ def of_type(wanted: Any, value: Any, name: str) -> Any:
                 raise ValueError(f"{name} has {'no' if field in hints else 'an unknown'} {ascii(field)}")
         found = {field: of_type(hint, fields[field], field) for field, hint in hints.items()}
         return of(**found)
+    if of is tuple:
+        return tuple(of_type(list[inner[0]], value, name))
     if not _is(of, value):
         raise ValueError(f"{name} is {_shown(value)}, not {NAMES[of]}")
     if of is dict and inner:

@@ -6,8 +6,8 @@ from typing import Any
 
 from lrn_tf.storage.from_json import of_type, parse
 
-# What `split` may say, and in a sentence. An accuracy on validation images is none on the test images.
-SPLITS = {"test": "test images", "validation": "held-out training images"}
+# What `split` may say, and in a sentence. An accuracy on validation examples is none on the test examples.
+SPLITS = {"test": "test examples", "validation": "held-out training examples"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +33,10 @@ class EpochMetrics:
         epoch: counted from 1.
         step: how many there were at its end.
         split: "test" or "validation": `lrn_tf.settings.Settings.split`.
-        eval_accuracy_per_task: by the name of the task.
+        train_accuracy: None where every task asks for numbers, and so is `eval_accuracy`.
+        eval_accuracy_per_task: by the name of the task; of those that ask for classes or labels.
+        eval_mae_per_task: of those that ask for numbers, mean absolute errors in their units.
+        eval_r2_per_task: likewise; 1 is all right, 0 what a constant can do.
         routes: None of a method that does not route.
         metrics: means over the epoch of what the method reports, by TensorBoard's tag.
         seconds: of training, without the evaluation.
@@ -42,11 +45,13 @@ class EpochMetrics:
     epoch: int
     step: int
     train_loss: float
-    train_accuracy: float
+    train_accuracy: float | None
     split: str
     eval_loss: float
-    eval_accuracy: float
+    eval_accuracy: float | None
     eval_accuracy_per_task: dict[str, float]
+    eval_mae_per_task: dict[str, float]
+    eval_r2_per_task: dict[str, float]
     routes: Routes | None
     learning_rate: float
     metrics: dict[str, float]

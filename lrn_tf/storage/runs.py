@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from lrn_tf.errors import UserError
+from lrn_tf.data.problem import NUMBERS
+from lrn_tf.errors import UserError, printable
 from lrn_tf.settings import FREE_ON_RESUME, Settings, defaults, resolve
 from lrn_tf.storage import files
 from lrn_tf.storage.config import About, Config
@@ -17,6 +18,8 @@ from lrn_tf.storage.workdir import read_lines
 
 # What a label says first.
 FIRST = ("benchmark", "method", "dup", "depth")
+# By name of a setting, the methods that have it.
+METHODS_WITH = {field.name: field.metadata["methods"] for field in dataclasses.fields(Settings)}
 # What it says even where it is what the benchmark and the method preset.
 TOLD = (*FIRST, "validation")
 
@@ -41,6 +44,14 @@ class Run:
         return self.config.settings
 
     @property
+    def asked(self) -> Settings:
+        """The settings. Raises UserError if they are none of this version's."""
+        try:
+            return resolve(self.settings)
+        except (TypeError, UserError) as error:
+            raise UserError(f"{self.folder} was made by another version of lrn_tf ({error})") from error
+
+    @property
     def about(self) -> About:
         """The data and the method."""
         return self.config.about
@@ -51,7 +62,7 @@ class Run:
         return self.lines[-1].split
 
     def column(self, name: str) -> np.ndarray:
-        """A number of every epoch; NaN where the method does not route and it is about routes."""
+        """A number of every epoch; NaN where it is missing, as those about routes of a method without."""
         return np.array([line.value(name) for line in self.lines], float)
 
 
@@ -102,6 +113,8 @@ def read(folder: str) -> Run:
         raise UserError(
             f"{folder} has no {missing}; give the folder of a run that has finished an epoch"
         ) from error
+    except UserError:
+        raise
     except (ValueError, OSError) as error:
         raise UserError(f"{folder} cannot be read as a run ({error}); give another folder") from error
     if not lines:
@@ -111,11 +124,14 @@ def read(folder: str) -> Run:
 
 def _check_lines(lines, config):
     """Sees that metrics are of this run's tasks and split; raises ValueError if not."""
-    tasks, split = config.about["problem"]["tasks"], resolve(config.settings).split
+    tasks, split = config.about["problem"].tasks, resolve(config.settings).split
+    numbers, others = ([t.name for t in tasks if (t.form == NUMBERS) == is_it] for is_it in (True, False))
     for line in lines:
-        if list(line.eval_accuracy_per_task) != tasks or line.split != split:
+        found = [list(line.eval_accuracy_per_task), list(line.eval_mae_per_task)]
+        found += [list(line.eval_r2_per_task), line.eval_accuracy is None, line.split]
+        if found != [others, numbers, numbers, not others, split]:
             raise ValueError(
-                f"epoch {line.epoch} of metrics.jsonl has other tasks or images than config.json"
+                f"epoch {line.epoch} of metrics.jsonl has other tasks or examples than config.json"
             )
 
 
@@ -126,13 +142,20 @@ def group(runs: Sequence[Run]) -> list[Group]:
         groups.setdefault(json.dumps(_kept(run), sort_keys=True), []).append(run)
     members = [sorted(group, key=lambda run: run.settings.get("seed", 0)) for group in groups.values()]
     names = sorted({name for run in runs for name in _kept(run)}, key=_rank)
-    differing = [name for name in names if len({str(_kept(run).get(name)) for run in runs}) > 1]
+    values = {name: {str(run.settings.get(name)) for run in runs if _has(run, name)} for name in names}
+    differing = [name for name in names if len(values[name]) > 1]
     return [Group(_label(of[0], differing), of) for of in members]
 
 
 def _kept(run):
     """The settings that make a difference."""
-    return {name: v for name, v in run.settings.items() if name not in (*FREE_ON_RESUME, "seed")}
+    free = (*FREE_ON_RESUME, "seed")
+    return {name: v for name, v in run.settings.items() if name not in free and _has(run, name)}
+
+
+def _has(run, name):
+    """Whether the run's method has a setting."""
+    return run.settings.get("method", Settings.method) in METHODS_WITH[name]
 
 
 def _rank(name):
@@ -145,7 +168,7 @@ def _label(run, differing):
     benchmark = run.settings.get("benchmark", Settings.benchmark)
     expected = defaults(benchmark, run.settings.get("method", Settings.method))
     for name in differing:
-        value = run.settings.get(name)
+        value = _kept(run).get(name)
         if value is None or (name not in TOLD and value == expected[name]):
             continue
         if name == "bonus":
@@ -153,8 +176,9 @@ def _label(run, differing):
         elif name == "validation":
             words.append(f"validation_{value:g}" if value else "test")
         else:
-            words.append(value if isinstance(value, str) and name != "dtype" else f"{name}_{value}")
-    return "_".join(words) or benchmark
+            named = isinstance(value, str) and name not in ("dtype", "heads", "sampling", "freeze")
+            words.append(value if named else f"{name}_{value}")
+    return printable("_".join(words) or benchmark)
 
 
 def table(groups: Sequence[Group]) -> str:
@@ -162,9 +186,8 @@ def table(groups: Sequence[Group]) -> str:
 
     Accuracies are of the split that the row names, and so is the choice of the best epoch.
     """
-    rows = [
-        ("runs", "seeds", "epochs", "split", "accuracy, %", "best epoch, %", "unused", "length", "ms/step")
-    ]
+    of_split = ("accuracy, %", "best epoch, %", "loss")
+    rows = [("runs", "seeds", "epochs", "split", *of_split, "unused", "length", "ms/step")]
     for group in groups:
         accuracy = 100 * group.column("eval_accuracy")
         rows.append(
@@ -175,6 +198,7 @@ def table(groups: Sequence[Group]) -> str:
                 group.split,
                 _spread(accuracy[:, -1], 1),
                 _spread(accuracy.max(axis=1), 1),
+                _spread(group.column("eval_loss")[:, -1], 3),
                 _spread(group.column("unused_modules")[:, -1], 1),
                 _spread(group.column("mean_length")[:, -1], 2),
                 f"{group.column('step_ms_median').mean():.0f}",
@@ -189,7 +213,7 @@ def table(groups: Sequence[Group]) -> str:
 
 
 def _spread(values, digits):
-    if np.isnan(values).any():  # of a method that does not route
+    if np.isnan(values).any():  # of a method that does not route, or tasks that all ask for numbers
         return "-"
     mean = f"{values.mean():.{digits}f}"
     return f"{mean} ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else mean

@@ -10,7 +10,7 @@ import subprocess
 
 from lrn_tf.errors import UserError
 from lrn_tf.settings import FREE_ON_RESUME, Settings
-from lrn_tf.storage.config import About, Config, settings_held
+from lrn_tf.storage.config import About, Config, unlike
 from lrn_tf.storage.files import read, replace
 from lrn_tf.storage.metrics import EpochMetrics
 
@@ -42,20 +42,14 @@ class Workdir:
         Raises:
             UserError: it holds a run with other settings, or any run under --noresume.
         """
-        try:
-            held = settings_held(read(self._config))
-        except (FileNotFoundError, NotADirectoryError):
+        held = self._held()
+        if held is None:
             return
-        except (ValueError, OSError) as error:
-            raise UserError(
-                f"{self._config} cannot be read ({error}); delete it to continue with the settings you"
-                f" give, or give another --workdir"
-            ) from error
         asked = dataclasses.asdict(self._settings)
         different = [
-            f"--{name} was {held.get(name)}, is {value}"
+            f"--{name} was {held.settings.get(name)}, is {value}"
             for name, value in asked.items()
-            if name not in FREE_ON_RESUME and held.get(name) != value
+            if name not in FREE_ON_RESUME and held.settings.get(name) != value
         ]
         if different:
             raise UserError(
@@ -67,6 +61,18 @@ class Workdir:
                 f"--workdir={self.path} holds a run already; drop --noresume to continue it or give"
                 f" another --workdir"
             )
+
+    def _held(self):
+        """The config.json of the run that the folder holds; None if there is none."""
+        try:
+            return Config.from_json(read(self._config))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (ValueError, OSError) as error:
+            raise UserError(
+                f"{self._config} cannot be read ({error}); delete it to continue with the settings you"
+                f" give, or give another --workdir"
+            ) from error
 
     @contextlib.contextmanager
     def lock(self):
@@ -122,8 +128,14 @@ class Workdir:
             about: what it shall say besides the settings.
 
         Raises:
-            UserError: the folder cannot be written.
+            UserError: the folder cannot be written, or holds a run on other data or with another pool.
         """
+        held = self._held()
+        if held is not None and (different := unlike(held.about, about)):
+            raise UserError(
+                f"--workdir={self.path} holds a run on other data or with other modules: {different}; give"
+                f" those, or another --workdir"
+            )
         config = Config(
             settings=dataclasses.asdict(self._settings),
             about=about,

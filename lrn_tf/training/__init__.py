@@ -1,1 +1,1 @@
-"""The training loop, and where it computes."""
+"""From settings to a trained network."""

@@ -1,7 +1,6 @@
 """The training loop: the same for every method, benchmark and device."""
 
 import contextlib
-import dataclasses
 import math
 import signal
 import statistics
@@ -11,19 +10,19 @@ import time
 import tensorflow as tf
 import tqdm
 
-from lrn_tf import replicas
-from lrn_tf.data.batches import DeviceExamples, shuffled_rows
 from lrn_tf.data.benchmarks import Benchmark
+from lrn_tf.data.examples import DeviceExamples, shuffled_rows
 from lrn_tf.data.images import augment
+from lrn_tf.devices import distribution, replicas
 from lrn_tf.errors import UserError
 from lrn_tf.methods.method import Method
+from lrn_tf.modules.pool import describe
 from lrn_tf.results.evaluation import Evaluator
 from lrn_tf.results.summaries import Summaries
 from lrn_tf.settings import Settings
 from lrn_tf.storage.checkpoints import Checkpoints
 from lrn_tf.storage.metrics import SPLITS, EpochMetrics
 from lrn_tf.storage.workdir import Workdir
-from lrn_tf.training import distribution
 from lrn_tf.training.stop import Stop
 
 # Steps between looks at what the device has summed up; each look waits for the device once.
@@ -56,9 +55,8 @@ class Trainer:
         self.workdir = workdir
         self._strategy = strategy or tf.distribute.get_strategy()
         self._worker, self._workers = distribution.workers(self._strategy)
-        mean, std = benchmark.problem.mean, benchmark.problem.std
-        self._examples = DeviceExamples(benchmark.train, mean, std)
-        self._evaluate = Evaluator(method, DeviceExamples(benchmark.test, mean, std), benchmark.num_tasks)
+        self._examples = DeviceExamples(benchmark.train, benchmark.problem)
+        self._evaluate = Evaluator(method, benchmark.test, benchmark.problem)
         self.steps_per_epoch = self._examples.size // settings.batch_size
         if not self.steps_per_epoch:
             raise UserError(
@@ -121,7 +119,8 @@ class Trainer:
     def _about(self):
         """What config.json says besides the settings."""
         return {
-            "problem": dataclasses.asdict(self.benchmark.problem),
+            "problem": self.benchmark.problem,
+            "pool": describe(self.method.pool) if self.method.pool is not None else [],
             "training_examples": len(self.benchmark.train),
             "eval_examples": len(self.benchmark.test),
             "parameters": sum(w.shape.num_elements() for w in self.method.weights),
@@ -151,7 +150,13 @@ class Trainer:
         """
         epoch, done = divmod(step, self.steps_per_epoch)
         learning_rate = self.settings.rate(epoch)
-        batches = shuffled_rows(self._examples.size, self.settings.batch_size, self.settings.seed, epoch)
+        batches = shuffled_rows(
+            self.benchmark.train.task,
+            self.settings.batch_size,
+            self.settings.seed,
+            epoch,
+            self.settings.sampling,
+        )
         end = min((epoch + 1) * self.steps_per_epoch, self.last_step)
         batches = tf.constant(batches[: end - epoch * self.steps_per_epoch])
         rate = tf.constant(learning_rate, tf.float32)
@@ -205,15 +210,15 @@ class Trainer:
         The epoch has had `steps` steps; `times` are those that this process took, in seconds.
         """
         averages, evaluation = self._averages(steps), self._evaluate()
-        if not math.isfinite(evaluation.ce):
+        if not math.isfinite(evaluation.mean_loss):
             raise self._diverged(f"the loss on the {SPLITS[self.settings.split]} was not finite", step)
         line = EpochMetrics(
             epoch=epoch + 1,
             step=step,
             train_loss=averages["train/loss"],
-            train_accuracy=averages["train/accuracy"],
+            train_accuracy=averages.get("train/accuracy"),
             split=self.settings.split,
-            **evaluation.metrics(self.benchmark.tasks),
+            **evaluation.metrics(),
             learning_rate=learning_rate,
             metrics=averages,
             examples_per_second=round(len(times) * self.settings.batch_size / seconds, 1),
@@ -236,13 +241,13 @@ class Trainer:
             self._summaries.embeddings(self.method, self.benchmark)
 
     def _train_step(self, rows, learning_rate):
-        images, tasks, labels = self._examples.batch(rows)
+        inputs, tasks, targets = self._examples.batch(rows)
         with tf.device("CPU:0"):
             seed = tf.stack([self.settings.seed, tf.cast(self._step, tf.int32)])
-        images = augment(images, self.settings.augment, seed)
+        inputs = tf.nest.map_structure(lambda x: augment(x, self.settings.augment, seed), inputs)
 
         def step():
-            values = self.method.train_step(images, tasks, labels, seed, learning_rate)
+            values = self.method.train_step(inputs, tasks, targets, seed, learning_rate)
             return tf.stack([tf.cast(values[name], tf.float64) for name in self.method.metrics])
 
         # All replicas return the same.
@@ -272,9 +277,11 @@ class Trainer:
         now = time.perf_counter()
         rate = (step - self._lap[0]) / (now - self._lap[1])
         self._lap = (step, now)
+        accuracy = recent.get("train/accuracy")
         self._bar.set_postfix_str(
-            f"epoch {epoch}, loss {recent['train/loss']:.3f}, accuracy {recent['train/accuracy']:.1%}, "
-            f"{rate * self.settings.batch_size:,.0f} examples/s",
+            f"epoch {epoch}, loss {recent['train/loss']:.3f}, "
+            + (f"accuracy {accuracy:.1%}, " if accuracy is not None else "")
+            + f"{rate * self.settings.batch_size:,.0f} examples/s",
             refresh=False,
         )
         charts = {"charts/learning_rate": learning_rate, "charts/SPS": rate}
@@ -308,10 +315,24 @@ class Trainer:
 
 def _row(line):
     """What the terminal shows of an epoch."""
-    routes = line.routes
+    routes, right = line.routes, line.eval_accuracy is not None
     return (
-        f"epoch {line.epoch:3d}  step {line.step:6,d}  train {line.train_accuracy:6.2%} "
-        f"(loss {line.train_loss:.3f})  {line.split} {line.eval_accuracy:6.2%}  "
+        f"epoch {line.epoch:3d}  step {line.step:6,d}  train "
+        + (
+            f"{line.train_accuracy:6.2%} (loss {line.train_loss:.3f})"
+            if right
+            else f"loss {line.train_loss:.3f}"
+        )
+        + f"  {line.split} "
+        + (f"{line.eval_accuracy:6.2%}  " if right else f"loss {line.eval_loss:.3f}  ")
+        + _r2(line.eval_r2_per_task)
         + (f"length {routes.mean_length:.2f}  unused {routes.unused_modules:2d}  " if routes else "")
         + f"{line.seconds:.0f} s ({line.step_ms_median:.0f} ms/step)"
     )
+
+
+def _r2(of_tasks):
+    """What there is to say of tasks that ask for numbers; of many their mean."""
+    if len(of_tasks) > 3:
+        return f"R2 of {len(of_tasks)} tasks {statistics.mean(of_tasks.values()):.2f}  "
+    return "".join(f"R2 of {task} {r2:.2f}  " for task, r2 in of_tasks.items())

@@ -13,22 +13,27 @@ from collections.abc import Iterator
 
 from lrn_tf.errors import UserError
 
-# Each depends on nothing but its inputs and the model's variables, and changes nothing.
+# Each depends on nothing but its inputs and the model's variables, and changes nothing. Some are of no
+# built-in module, but of layers that a user's own may have.
 COMPUTING = frozenset(
     # what is given, and in which order things happen
     "Assert Const EnsureShape Identity IdentityN If NoOp PartitionedCall ReadVariableOp"
     " PlaceholderWithDefault StatefulPartitionedCall StatelessIf StopGradient"
     # numbers
-    " AddV2 Cast Exp FloorMod Log LogSoftmax Maximum Minimum Mul Neg RealDiv Relu Round Rsqrt Softmax"
-    " SquaredDifference Sub Xlogy ZerosLike"
+    " Abs AddV2 Cast Cos Erf Erfc Exp Floor FloorDiv FloorMod Log Log1p LogSoftmax Maximum Minimum Mul Neg"
+    " Pow RealDiv Reciprocal Round Rsqrt Sigmoid Sign Sin Softmax Sqrt Square SquaredDifference Sub Xlogy"
+    " ZerosLike"
+    " Elu LeakyRelu Relu Relu6 Selu Softplus Softsign Tanh"
     # truth
     " All Any Equal Greater GreaterEqual Less LessEqual LogicalAnd LogicalNot LogicalOr Select SelectV2"
     # sums over numbers
-    " ArgMax BatchMatMulV2 BiasAdd Conv2D Cumsum DenseBincount Einsum MatMul Max MaxPool Mean Min Prod"
+    " ArgMax AvgPool BatchMatMulV2 BiasAdd Conv2D Conv2DBackpropInput Cumsum DenseBincount"
+    " DepthwiseConv2dNative Einsum MatMul Max MaxPool Mean Min Prod ResizeBilinear ResizeNearestNeighbor"
     " ScaleAndTranslate Sum TopKV2"
     # where numbers stand
-    " ConcatV2 ExpandDims Fill GatherNd GatherV2 OneHot Pack Range Reshape ScatterNd Shape Size SplitV"
-    " Squeeze StridedSlice TensorScatterUpdate Tile Transpose Unpack UpperBound Where".split()
+    " BatchToSpaceND BroadcastTo ConcatV2 ExpandDims Fill GatherNd GatherV2 MirrorPad OneHot Pack Pad PadV2"
+    " Range Reshape ReverseV2 ScatterNd Shape Size Slice SpaceToBatchND Split SplitV Squeeze StridedSlice"
+    " TensorScatterUpdate Tile Transpose Unpack UpperBound Where".split()
 )
 # A server written in C++ needs these, too: it finds variables by their names, and restores them from a
 # file by functions of the graph. Functions that hold one are left out of what is loaded here.
@@ -52,9 +57,7 @@ def only_computing(folder: pathlib.Path) -> Iterator[str]:
         UserError: the graph may do more than compute.
         OSError, google.protobuf.message.DecodeError: it cannot be read.
     """
-    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
-
-    model = SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+    model = load_graph(folder)
     if found := more_than_computing(model):
         raise UserError(f"{folder} {found}, which no model has that lrn_tf exports; do not use it")
     for graph in model.meta_graphs:
@@ -63,6 +66,13 @@ def only_computing(folder: pathlib.Path) -> Iterator[str]:
         pathlib.Path(copy, "saved_model.pb").write_bytes(model.SerializeToString())
         pathlib.Path(copy, "variables").symlink_to((folder / "variables").absolute())
         yield copy
+
+
+def load_graph(folder: pathlib.Path):
+    """The SavedModel in a folder, as a protocol buffer: without its weights, and nothing of it is run."""
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+    return SavedModel.FromString((folder / "saved_model.pb").read_bytes())
 
 
 def more_than_computing(model) -> str:

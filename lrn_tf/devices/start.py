@@ -1,9 +1,11 @@
-"""TensorFlow without its start-up messages, so that what the user reads is ours."""
+"""Starting TensorFlow, with the compile cache and without its messages: what the user reads is ours."""
 
 import contextlib
 import os
 
 from absl import logging
+
+from lrn_tf.devices import compile_cache
 
 
 @contextlib.contextmanager
@@ -19,17 +21,20 @@ def _stderr_closed():
         os.close(nowhere)
 
 
-def start_tensorflow() -> str:
+def start_tensorflow(cache: bool = True) -> str:
     """Imports TensorFlow and finds the devices; returns the name of what will compute."""
-    import_tensorflow()
+    import_tensorflow(cache)
     return find_devices()
 
 
-def import_tensorflow() -> None:
+def import_tensorflow(cache: bool = True) -> None:
     """Imports TensorFlow; what it has to say before devices are used can be said after it.
 
-    The environment variable TF_CPP_MIN_LOG_LEVEL, set to anything, brings all messages back.
+    With `cache`, it keeps what it compiles: see `lrn_tf.devices.compile_cache`. The environment
+    variable TF_CPP_MIN_LOG_LEVEL, set to anything, brings all messages back.
     """
+    if cache:
+        compile_cache.use()
     quiet = "TF_CPP_MIN_LOG_LEVEL" not in os.environ
     # Not even errors: the compile cache brings false alarms, and what fails is raised as well.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

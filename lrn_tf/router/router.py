@@ -7,44 +7,28 @@ import keras
 import keras_nlp
 import tensorflow as tf
 
-from lrn_tf.policy import folded_transformer
-from lrn_tf.policy.actors import HEADS, DecoderActor, PointerActor, scaled_glorot
-from lrn_tf.policy.attention import AttentionPool
+from lrn_tf.data.problem import InputSpec
+from lrn_tf.router import folded_transformer
+from lrn_tf.router.actors import DecoderActor, PointerActor
+from lrn_tf.router.attention import AttentionPool
+from lrn_tf.router.encoders import HEADS, make_encoder
+
+# Up to so many modules the router has the paper's actor by default, beyond it the pointer (ours).
+MANY = 100
 
 
-def decided_scale(num_modules: int, depth: int) -> float:
+def actor_for(num_modules: int) -> str:
+    """The actor that is chosen by the size of a pool."""
+    return "pointer" if num_modules > MANY else "decoder"
+
+
+def decided_scale(num_modules: int, depth: int, actor: str) -> float:
     """How much larger than Keras' the actor's last weights are by default (ours, docs/learning.md).
 
     The more modules there are to choose from, and the more often, the less an untrained policy makes
-    examples of a task take one path.
+    examples of a task take one path. The pointer starts less decided than the decoder with the same factor.
     """
-    return math.sqrt(num_modules * depth / 30)
-
-
-class ImageEncoder(keras.layers.Layer):
-    """A couple of convolutions and a fully connected layer: image -> v (Sec. 4.2).
-
-    Strides and filters are ours.
-    """
-
-    def __init__(self, d_model: int, scale: float, **kwargs):
-        super().__init__(**kwargs)
-        self.layers = keras.Sequential(
-            [
-                keras.layers.Conv2D(32, 3, strides=2, padding="same", activation="relu"),
-                keras.layers.Conv2D(32, 3, strides=2, padding="same", activation="relu"),
-                keras.layers.Flatten(),
-                keras.layers.Dense(d_model, kernel_initializer=scaled_glorot(scale)),
-            ]
-        )
-
-    def build(self, images_shape):
-        self.layers.build(images_shape)
-        self.built = True
-
-    def call(self, images):
-        """Args: images: float `[B, H, W, c]`. Returns: `[B, D]`."""
-        return self.layers(images)
+    return math.sqrt(num_modules * depth / 30) * (1.5 if actor == "pointer" else 1.0)
 
 
 class Critic(keras.layers.Layer):
@@ -69,37 +53,38 @@ class Critic(keras.layers.Layer):
 
 
 class Router(keras.layers.Layer):
-    """Scores the modules that may come next, given the image, the task and the modules so far.
+    """Scores the modules that may come next, given the input, the task and the modules so far.
 
     The state is [v, z, l_1, .., l_{t-1}]. PASS has an embedding of its own and stays in the state, so
     at step t all states have t + 1 entries and need no padding.
 
     Args:
-        image: shape of an image, (H, W, c).
-        num_tasks: K.
+        inputs: what examples bring, each encoded to v by an encoder of its own.
+        input_of: for each of the K tasks, the number of its input.
         num_modules: N; action N is PASS.
         most: `T` integers, the most actions that can be valid at each step.
         d_model: D, the width of all embeddings; the feed-forward layers have twice as many units.
         actor: `decoder` (the paper's) or `pointer` (ours).
         actor_scale: factor on the initial weights of the actor's last layer.
-        image_scale: factor on the initial weights of v.
+        input_scale: factor on the initial weights of v.
     """
 
     def __init__(
         self,
-        image,
-        num_tasks: int,
+        inputs: Sequence[InputSpec],
+        input_of: Sequence[int],
         num_modules: int,
         most: Sequence[int],
         d_model: int,
         actor: str = "decoder",
         actor_scale: float = 1.0,
-        image_scale: float = 1.0,
+        input_scale: float = 1.0,
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.image_encoder = ImageEncoder(d_model, image_scale, name="image_encoder")
-        self.task_embedding = _embedding(num_tasks, d_model, 1.0, "task_embedding")
+        self.input_of = list(input_of)
+        self.encoders = [make_encoder(given, d_model, input_scale) for given in inputs]
+        self.task_embedding = _embedding(len(self.input_of), d_model, 1.0, "task_embedding")
         self.action_embedding = _embedding(num_modules + 1, d_model, 1.0, "action_embedding")
         self.position_embedding = _embedding(len(most) + 1, d_model, 0.02, "position_embedding")
         self.encoder = keras_nlp.layers.TransformerEncoder(2 * d_model, HEADS, name="encoder")
@@ -110,22 +95,32 @@ class Router(keras.layers.Layer):
         self.critic = Critic(name="critic")
 
         sequence = (None, None, d_model)
-        self.image_encoder.build((None, *image))
         self.encoder.build(sequence)
         self.critic.build(sequence)
         self.built = True
 
-    def perceive(self, images, tasks):
+    def perceive(self, inputs, tasks):
         """The part of the state that lasts for the whole episode.
 
         Args:
-            images: float `[B, H, W, c]`.
+            inputs: `[B, *shape]`, or a tuple of them where there are several; rows of examples that bring
+                another input are any.
             tasks: int32 `[B]`.
 
         Returns:
             `[B, 2, D]`, v and z.
         """
-        return tf.stack([self.image_encoder(images), self.task_embedding(tasks)], axis=1)
+        return tf.stack([self.see(inputs, tasks), self.task_embedding(tasks)], axis=1)
+
+    def see(self, inputs, tasks):
+        """v `[B, D]`, by the encoder of each example's input; args as in `perceive`."""
+        views = [encode(x) for encode, x in zip(self.encoders, tf.nest.flatten(inputs), strict=True)]
+        view = views[0]
+        if len(views) > 1:
+            mine = tf.gather(tf.constant(self.input_of), tasks)[:, None]
+            for i, other in enumerate(views[1:], start=1):
+                view = tf.where(mine == i, other, view)
+        return view
 
     def encode(self, percept, actions, steps):
         """The encoded states (eq. 2) of some steps of the episodes.
@@ -159,10 +154,10 @@ class Router(keras.layers.Layer):
         table = tf.cast(self.action_embedding.embeddings, self.compute_dtype)
         return self.actor(table, states, valid, steps=steps)
 
-    def call(self, images, tasks, actions, valid):
+    def call(self, inputs, tasks, actions, valid):
         """One decision from scratch: logits `[B, N + 1]` and standardised values `[B]`; shapes as above."""
         steps = [actions.shape[1] + 1]
-        states = self.encode(self.perceive(images, tasks), actions, steps)
+        states = self.encode(self.perceive(inputs, tasks), actions, steps)
         return self.score(states, [valid], steps)[0], self.critic(states[0])
 
 

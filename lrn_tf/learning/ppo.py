@@ -4,7 +4,8 @@ import dataclasses
 
 import tensorflow as tf
 
-from lrn_tf import replicas
+from lrn_tf.devices import replicas
+from lrn_tf.learning.averages import of_each_step, shares
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,16 +41,6 @@ def advantages(rewards, values, gamma: float, gae_lambda: float) -> tf.Tensor:
         following = values[:, t]
         result.insert(0, advantage)
     return tf.stack(result, axis=1)
-
-
-def mean(x, weight):
-    """The mean of x over the steps that count; 0 where none does."""
-    return tf.reduce_sum(x * shares(weight))
-
-
-def shares(weight):
-    """What each step counts in a mean over those that count: they add up to 1, or to 0 where none does."""
-    return tf.math.divide_no_nan(weight, tf.reduce_sum(weight))
 
 
 def losses(new, old, advantage, returns, open, free, coefficients: Coefficients):
@@ -101,11 +92,6 @@ def explained_variance(values, returns, open) -> tf.Tensor:
     Within a step: over all steps it would count as explained that returns shrink towards the end.
     Args: `[B, T]`. Result: `[T]`, 0 where no network is open.
     """
-    open = tf.cast(open, tf.float32)
-    weight = tf.math.divide_no_nan(open, tf.reduce_sum(open, axis=0))  # (B, T), adds up to 1 at each step
-
-    def variance(x):
-        return tf.reduce_sum((x - tf.reduce_sum(x * weight, axis=0)) ** 2 * weight, axis=0)
-
-    unexplained, all_of_it = variance(returns - values), variance(returns)
+    _, unexplained = of_each_step(returns - values, open)
+    _, all_of_it = of_each_step(returns, open)
     return tf.where(all_of_it > 0, 1 - tf.math.divide_no_nan(unexplained, all_of_it), 0.0)

@@ -10,16 +10,11 @@ import keras
 import keras_nlp
 import tensorflow as tf
 
-from lrn_tf.policy import folded_transformer
-from lrn_tf.policy.attention import AttentionPool
+from lrn_tf.router import folded_transformer
+from lrn_tf.router.attention import AttentionPool
+from lrn_tf.router.encoders import HEADS, scaled_glorot
 
-HEADS = 4
 INVALID = -1e8  # the logit of an action that is not valid
-
-
-def scaled_glorot(factor: float) -> keras.initializers.Initializer:
-    """Keras' default initializer, times a factor."""
-    return keras.initializers.VarianceScaling(max(factor, 1e-6) ** 2, "fan_avg", "uniform")
 
 
 class DecoderActor(keras.layers.Layer):

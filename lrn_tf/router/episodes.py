@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from lrn_tf import replicas
+from lrn_tf.devices import replicas
 from lrn_tf.modules.decision_process import DecisionProcess
-from lrn_tf.policy.router import Router
+from lrn_tf.router.router import Router
 
 
 class Episodes(NamedTuple):
@@ -21,20 +21,20 @@ class Episodes(NamedTuple):
     free: tf.Tensor  # (B, T) bool, there was more than one valid action
 
 
-def route(router: Router, process: DecisionProcess, images, tasks, seed=None) -> Episodes:
+def route(router: Router, process: DecisionProcess, inputs, tasks, seed=None) -> Episodes:
     """Builds a network for each example.
 
     Args:
         router: the router.
         process: the decision process.
-        images: float `[B, H, W, c]`; B must be static for XLA only.
+        inputs: as in `Router.perceive`; B must be static for XLA only.
         tasks: int32 `[B]`.
         seed: int32 `[2]`, to sample actions from the policy as in training. None takes the most
             probable ones, as in evaluation.
     """
     batch = tf.shape(tasks)[0] if tasks.shape[0] is None else tasks.shape[0]
-    networks = process.start(batch)
-    percept = router.perceive(images, tasks)
+    networks = process.start(tasks)
+    percept = router.perceive(inputs, tasks)
     noise = None if seed is None else gumbel_noise((process.depth, batch, len(process.pool) + 1), seed)
     actions = tf.zeros((batch, 0), tf.int32)
     steps = []
@@ -74,14 +74,14 @@ def gumbel_noise(shape, seed):
     return replicas.mine(-tf.math.log(-tf.math.log(uniform)), axis=1)
 
 
-def revisit(router: Router, episodes: Episodes, images, tasks):
+def revisit(router: Router, episodes: Episodes, inputs, tasks):
     """Log-probabilities, standardised values and entropies of episodes under the router as it is now.
 
     Returns:
         log_probs, values, entropy: float32 `[B, T]` each.
     """
     steps = range(1, episodes.actions.shape[1] + 1)
-    states = router.encode(router.perceive(images, tasks), episodes.actions, steps)
+    states = router.encode(router.perceive(inputs, tasks), episodes.actions, steps)
     logits = router.score(states, tf.unstack(episodes.valid, axis=1), steps)
     log_policy = tf.nn.log_softmax(tf.stack(logits, axis=1))  # (B, T, N + 1)
     values = [router.critic(state) for state in states]

@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from lrn_tf.learning.averages import of_each_step
+
 # A batch's weight in the moments, once there have been enough of them for a plain mean to weigh less.
 RATE = 0.02
 EPSILON = 1e-3
@@ -42,11 +44,8 @@ class RunningMoments:
 
     def update(self, returns, open) -> None:
         """Takes in a batch of returns `[B, T]`; steps of finished networks, bool `[B, T]`, do not count."""
-        weight = tf.cast(open, tf.float32)
-        count = tf.reduce_sum(weight, axis=0)  # (T,)
-        mean = tf.math.divide_no_nan(tf.reduce_sum(returns * weight, axis=0), count)
-        variance = tf.math.divide_no_nan(tf.reduce_sum((returns - mean) ** 2 * weight, axis=0), count)
-        there = tf.cast(count > 0, tf.float32)
+        mean, variance = of_each_step(returns, open)
+        there = tf.cast(tf.reduce_any(open, axis=0), tf.float32)
         rate = there * tf.maximum(RATE, 1 / (self.batches + 1))
         self.mean.assign_add(rate * (mean - self.mean))
         self.variance.assign_add(rate * (variance - self.variance))

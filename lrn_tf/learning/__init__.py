@@ -1,0 +1,1 @@
+"""What modules and router learn from, and how (Sec. 4.3, 5)."""

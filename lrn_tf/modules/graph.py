@@ -1,0 +1,52 @@
+"""Distances on the graph of a pool's kinds: how few modules lead from here to there."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lrn_tf.modules.pool import INPUT, OUTPUT, Pool, Signature
+
+
+def after(pool: Pool, ends: Sequence[bool]) -> np.ndarray:
+    """The fewest modules that follow each kind up to an answer; infinite where none can.
+
+    Args:
+        pool: the pool.
+        ends: for each kind, whether its modules may answer.
+    """
+    fewest = np.where(ends, 0.0, np.inf)
+    for _ in pool.kinds:
+        for j in range(len(pool.kinds)):
+            for k in pool.followers(j):
+                fewest[j] = min(fewest[j], fewest[k] + 1)
+    return fewest
+
+
+def before(pool: Pool, given: Signature | None = None) -> np.ndarray:
+    """The fewest modules that lead up to each kind from an input, or from any; infinite where none do."""
+    inputs = pool.inputs if given is None else [given]
+    starts = [kind.role == INPUT and kind.input in inputs for kind in pool.kinds]
+    fewest = np.where(starts, 0.0, np.inf)
+    for _ in pool.kinds:
+        for j in range(len(pool.kinds)):
+            for k in pool.followers(j):
+                fewest[k] = min(fewest[k], fewest[j] + 1)
+    return fewest
+
+
+def outputs(pool: Pool) -> list[bool]:
+    """Of each kind, whether it is an output kind."""
+    return [kind.role == OUTPUT for kind in pool.kinds]
+
+
+def groups(pool: Pool) -> list[list[int]]:
+    """Kinds that can lead to each other put together, ordered so that groups only lead onward."""
+    count = len(pool.kinds)
+    leads = np.eye(count, dtype=bool)
+    for k in range(count):
+        leads[k, pool.followers(k)] = True
+    for middle in range(count):
+        leads |= leads[:, [middle]] & leads[[middle], :]
+    found = {tuple(np.flatnonzero(leads[k] & leads[:, k]).tolist()) for k in range(count)}
+    # Whoever leads to another group leads to all that the other leads to, and to itself besides.
+    return [list(group) for group in sorted(found, key=lambda g: (-leads[g[0]].sum(), g))]

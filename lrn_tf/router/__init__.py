@@ -1,0 +1,1 @@
+"""The router, and episodes in which it makes networks (Sec. 4.2)."""

@@ -1,0 +1,1 @@
+"""A trained network elsewhere: exported, described, loaded."""

@@ -1,0 +1,119 @@
+"""From settings, tasks and a pool to a trained network: what the command line does, and `lrn_tf.train`."""
+
+import contextlib
+import dataclasses
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from lrn_tf.data import benchmarks
+from lrn_tf.data.tasks import Drawn
+from lrn_tf.devices import distribution
+from lrn_tf.devices.precision import POLICIES, layers_compute_in
+from lrn_tf.devices.start import find_devices
+from lrn_tf.errors import UserError
+from lrn_tf.methods.build import build, describe
+from lrn_tf.methods.method import Method
+from lrn_tf.methods.network import LRN
+from lrn_tf.methods.restore import restore_method
+from lrn_tf.settings import LRNS, Settings, resolve
+from lrn_tf.storage.runs import read
+from lrn_tf.storage.workdir import Workdir
+from lrn_tf.training.trainer import Trainer
+from lrn_tf.training.transfer import as_seen_by, start_from
+
+
+def learn(tasks, pool, name: str, given: dict[str, Any]) -> LRN:
+    """What `lrn_tf.train` does, but for the export; `given` are settings, with a workdir."""
+    given = dict(given)
+    # What is no name has one that begins like a file's, which is not asked for again.
+    given["benchmark"] = tasks if isinstance(tasks, str) else f"python:{name}"
+    given["pool"] = pool if isinstance(pool, str) else f"python:{getattr(pool, '__name__', 'kinds')}"
+    asked = resolve(given)
+    if asked.method not in LRNS:
+        raise UserError(f"method={asked.method} is no network of modules; choose one of: {', '.join(LRNS)}")
+    source = None if isinstance(tasks, str) else benchmarks.own(name, tasks)
+    with layers_compute_in(asked.dtype):  # afterwards the user's own layers compute as before
+        outcome = run(asked, source, None if isinstance(pool, str) else pool)
+    if outcome.stopped:
+        raise KeyboardInterrupt
+    network = outcome.method.network
+    network.workdir = asked.workdir
+    network.epochs = Workdir(asked).read_metrics()
+    return network
+
+
+class Outcome(NamedTuple):
+    """What came of a training."""
+
+    method: Method
+    stopped: int | None  # the signal that asked it to stop before it was through
+    writes: bool  # whether this process is the one of several workers that writes
+
+
+def run(settings: Settings, source: Callable[..., Drawn] | None = None, kinds=None) -> Outcome:
+    """Trains what the settings ask for.
+
+    Args:
+        settings: of the run.
+        source: draws the examples, instead of what `settings.benchmark` names; see `benchmarks.load`.
+        kinds: of modules, instead of what `settings.pool` names; see `lrn_tf.methods.build.build`.
+
+    Raises:
+        UserError: with one line for the user.
+    """
+    workdir = Workdir(settings)
+    workdir.check()
+    device, strategy = start(settings)
+    first = distribution.workers(strategy)[0] == 0
+    with enough_memory():
+        kinds = settings.own("pool") if kinds is None else kinds
+        named, choice = (source, benchmarks.choice_of(settings)) if source else benchmarks.asked(settings)
+        benchmark = benchmarks.load(named, choice)
+        known = None
+        if settings.init_from:
+            learned = read(settings.init_from)
+            known, _ = restore_method(learned, kinds)
+            seen = as_seen_by(learned.about["problem"], benchmark.problem)
+            benchmark = dataclasses.replace(benchmark, problem=seen)
+        if first:
+            describe(benchmark, settings, kinds)
+        print(f"device: {device}{distribution.describe(strategy)}", file=sys.stderr)
+        with distribution.building(strategy):
+            method = build(benchmark.problem, settings, kinds)
+            if known is not None:
+                said = start_from(known, method, settings.freeze == "modules")
+                if first:
+                    print(said, file=sys.stderr)
+                del known
+        return Outcome(method, Trainer(method, benchmark, settings, workdir, strategy).run(), first)
+
+
+def start(settings: Settings) -> tuple[str, tf.distribute.Strategy]:
+    """Starts the devices, all that is random, and the arithmetic of layers, as the settings want it.
+
+    Returns:
+        the device's name, and the strategy.
+
+    Raises:
+        UserError: the settings and the devices do not go together.
+    """
+    strategy = distribution.make_strategy(settings.distribute)
+    distribution.check_parts(settings, strategy)
+    keras.utils.set_random_seed(settings.seed)
+    keras.config.set_dtype_policy(POLICIES[settings.dtype])
+    return find_devices(), strategy
+
+
+@contextlib.contextmanager
+def enough_memory():
+    """Raises UserError where memory, of the machine or its GPU, is not enough for what is asked."""
+    try:
+        yield
+    except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+        raise UserError(
+            "memory is not enough; choose a smaller --dup, --d_model, --image_size or --batch_size"
+        ) from error
