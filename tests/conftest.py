@@ -36,7 +36,8 @@ def rules():
 # Those of small_pools.py.
 POOLS = [
     *("dead_end", "lost_input", "cycle", "cycle_reversed", "uneven", "same_signature", "class_signature"),
-    *("long_chain", "paper_1", "paper_2", "paper_3", "pyramid_1", "pyramid_2"),
+    *("long_chain", "two_widths", "heads_by_task", "two_inputs", "tokens"),
+    *("paper_1", "paper_2", "paper_3", "residual_1", "residual_2", "transformer_2", "mixed_2"),
 ]
 
 
@@ -110,4 +111,14 @@ def digits_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("digits") / "run"
     given = dict(method="routing", examples=1280, epochs=2, pictures_every=2, workdir=str(folder))
     train(resolve(given))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def mixed_run(tmp_path_factory):
+    """A folder with what `mixed_run.train_mixed` writes."""
+    from mixed_run import train_mixed
+
+    folder = tmp_path_factory.mktemp("mixed")
+    train_mixed(folder)
     return folder

@@ -99,27 +99,28 @@ class StandIn:
     """A method that learns nothing. Of so many modules, if any, it always uses the first."""
 
     metrics = ("train/loss", "train/accuracy")
+    pool = trunk = None
 
-    def __init__(self, modules, problem, settings):
+    def __init__(self, modules, problem, settings, kinds=None):
         import tensorflow as tf
 
         self.kinds = {"module": range(modules)} if modules else {}
-        self._classes = problem.num_classes
+        self._width = problem.width
         self.weights = [tf.Variable(tf.zeros(3))]
         self.variables = {"weights": self.weights}
 
-    def train_step(self, images, tasks, labels, seed, learning_rate):
+    def train_step(self, inputs, tasks, targets, seed, learning_rate):
         self.weights[0].assign_add(learning_rate * (1.0 + self.weights[0]))
         return dict.fromkeys(self.metrics, 0.5)
 
-    def predict(self, images, tasks):
+    def predict(self, inputs, tasks):
         import tensorflow as tf
 
         from lrn_tf.methods.method import Prediction
 
-        batch = tf.shape(images)[0]
+        batch = tf.shape(tasks)[0]
         paths = tf.zeros((batch, len(self.kinds)), tf.int32)
-        return Prediction(tf.zeros((batch, self._classes)), paths, tf.zeros(batch))
+        return Prediction(tf.zeros((batch, self._width)), paths, tf.zeros(batch))
 
 
 def be(program, arguments, folder, out, err, options):
@@ -143,13 +144,14 @@ def be(program, arguments, folder, out, err, options):
         sys.argv = [program, *arguments]
         if "devices" in options:
             look_like(options["devices"])
-        from lrn_tf import grid
+        import grid
+
         from lrn_tf.data import benchmarks
-        from lrn_tf.methods import build
+        from lrn_tf.training import train
 
         if "stand_in" in options:
-            build.build = functools.partial(StandIn, options["stand_in"])
-            build.describe = lambda *_: None
+            train.build = functools.partial(StandIn, options["stand_in"])
+            train.describe = lambda *_: None
         if "data" in options:
             benchmarks.LOADERS = dict.fromkeys(benchmarks.LOADERS, benchmarks.LOADERS[options["data"]])
         grid.subprocess = types.SimpleNamespace(Popen=popen, STDOUT=subprocess.STDOUT)
@@ -180,7 +182,7 @@ def look_like(count):
 
 
 def popen(command, stdout, stderr):
-    """What `lrn_tf.grid` has of `subprocess`: trains in a forked process too."""
+    """What `grid` has of `subprocess`: trains in a forked process too."""
     from absl import flags
 
     python, _, program, *arguments = command
@@ -208,13 +210,12 @@ def serve():
     from absl import flags, logging
 
     import lrn_tf.data.benchmarks
-    import lrn_tf.export
-    import lrn_tf.methods.build
-    import lrn_tf.training.trainer  # noqa: F401
+    import lrn_tf.serving.export
+    import lrn_tf.training.train  # noqa: F401
 
     global OF_ABSL
     OF_ABSL = set(flags.FLAGS)
-    logging.set_verbosity(logging.ERROR)  # as `lrn_tf.quiet` does
+    logging.set_verbosity(logging.ERROR)  # as `lrn_tf.devices.start` does
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for line in sys.stdin:
         request = json.loads(line)

@@ -5,10 +5,12 @@ import itertools
 import keras
 import numpy as np
 
-from lrn_tf.modules import pools
-from lrn_tf.modules.pool import HIDDEN, INPUT, OUTPUT, Kind, Pool
+from lrn_tf.data.problem import CLASSES, NUMBERS, InputSpec, Problem, TaskSpec
+from lrn_tf.modules import built_in
+from lrn_tf.modules.pool import HIDDEN, INPUT, OUTPUT, Demand, Kind, Pool
 
 IMAGE = (2, 2, 1)
+WORDS = 7  # how many different tokens there are, in all pools that take any
 
 
 def dense(units):
@@ -16,15 +18,14 @@ def dense(units):
     return lambda: keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(units, activation="tanh")])
 
 
+def dense_kind(name, role, taken, given, dup, serves=()):
+    """Args: taken: units; None is the image. given: units."""
+    return Kind(name, role, (taken,) if taken else IMAGE, (given,), dense(given), dup, serves)
+
+
 def vector_pool(*rows):
-    """A pool of dense kinds: rows of name, role, units taken (None is the image), units given, dup."""
-    return Pool(
-        [
-            Kind(name, role, (taken,) if taken else IMAGE, (given,), dense(given), dup)
-            for name, role, taken, given, dup in rows
-        ],
-        IMAGE,
-    )
+    """A pool of dense kinds, for a task with images: rows of name, role, taken, given, dup."""
+    return Pool([dense_kind(*row) for row in rows], [IMAGE])
 
 
 def dead_end():
@@ -90,7 +91,7 @@ def same_signature():
             Kind("hidden", HIDDEN, IMAGE, IMAGE, conv, 2),
             Kind("out", OUTPUT, IMAGE, (3,), dense(3), 2),
         ],
-        IMAGE,
+        [IMAGE],
     )
 
 
@@ -117,6 +118,125 @@ def long_chain():
     )
 
 
+def two_widths():
+    """Tasks of two label spaces: one is answered from two signatures, the other from one, further on."""
+    return Pool(
+        [
+            dense_kind("in", INPUT, None, 3, 2),
+            dense_kind("hidden", HIDDEN, 3, 3, 2),
+            dense_kind("widen", HIDDEN, 3, 4, 1),
+            dense_kind("out", OUTPUT, 3, 2, 2, ("two",)),
+            dense_kind("out_wide", OUTPUT, 4, 2, 1, ("two",)),
+            dense_kind("out_5", OUTPUT, 4, 5, 3, ("five",)),
+        ],
+        [IMAGE],
+        [Demand(IMAGE, "two", 2), Demand(IMAGE, "five", 5), Demand(IMAGE, "two", 2)],
+    )
+
+
+def heads_by_task():
+    """Every task has output modules of its own: one of a kind, and two of another."""
+    tasks = ("left", "middle", "right")
+    return Pool(
+        [
+            dense_kind("in", INPUT, None, 3, 2),
+            dense_kind("out", OUTPUT, 3, 2, 1, tasks),
+            dense_kind("hidden", HIDDEN, 3, 4, 2),
+            dense_kind("back", HIDDEN, 4, 3, 1),
+            dense_kind("out_wide", OUTPUT, 4, 2, 2, ("right", "left")),
+        ],
+        [IMAGE],
+        [Demand(IMAGE, task, 2) for task in tasks],
+    )
+
+
+def two_inputs():
+    """Images and rows meet in one signature, which is that of rows; from images it is further."""
+    return Pool(
+        [
+            dense_kind("row_in", INPUT, 3, 3, 2),
+            dense_kind("image_in", INPUT, None, 4, 2),
+            dense_kind("of_images", HIDDEN, 4, 5, 2),
+            dense_kind("meet", HIDDEN, 5, 3, 1),
+            dense_kind("hidden", HIDDEN, 3, 3, 2),
+            dense_kind("out", OUTPUT, 3, 2, 2),
+            dense_kind("out_of_images", OUTPUT, 5, 2, 1),
+            dense_kind("out_3", OUTPUT, 3, 3, 1, ("three",)),
+        ],
+        [IMAGE, (3,)],
+        [Demand((3,), "two", 2), Demand(IMAGE, "two", 2), Demand((3,), "three", 3)],
+    )
+
+
+def tokens():
+    """Whole numbers beside images; what is made of them has the shape that they have, and they must not."""
+    return Pool(
+        [
+            dense_kind("image_in", INPUT, None, 4, 1),
+            Kind("embed", INPUT, (4,), (4, 2), lambda: keras.layers.Embedding(WORDS, 2), 2),
+            Kind("embed_first", INPUT, (4,), (4,), embed_and_flatten, 3),
+            Kind("flatten", HIDDEN, (4, 2), (4,), dense(4), 2),
+            dense_kind("hidden", HIDDEN, 4, 4, 2),
+            dense_kind("out", OUTPUT, 4, 2, 2, ("two", "another two")),
+        ],
+        [(4,), IMAGE],
+        [Demand((4,), "two", 2), Demand(IMAGE, "another two", 2)],
+        tokens=[(4,)],
+    )
+
+
+def embed_and_flatten():
+    return keras.Sequential([keras.Sequential([keras.layers.Embedding(WORDS, 2)]), dense(4)()])
+
+
+def way_back():
+    """From `away` the only way out leads back through `step`, of which there is one module: nobody goes."""
+    return vector_pool(
+        ("in", INPUT, None, 3, 1),
+        ("step", HIDDEN, 3, 4, 1),
+        ("away", HIDDEN, 4, 5, 2),
+        ("back", HIDDEN, 5, 3, 1),
+        ("out", OUTPUT, 4, 2, 1),
+    )
+
+
+IMAGES_4, ROWS = ("images", (4, 4, 1)), ("rows", (3,))
+SEQUENCES, TOKENS = ("sequences", (3, 2)), ("tokens", (5,))
+# Two tasks share a label space, so that there are copies of their output modules.
+SAME, MIXED = [("images", CLASSES, 2)] * 2, [("images", CLASSES, 3), ("sequences", NUMBERS, 1)]
+
+
+def problem(inputs, tasks, heads="shared"):
+    """A problem of inputs (name, shape), of which "tokens" are some, and tasks (input, form, answers)."""
+    specs = []
+    for name, shape in inputs:
+        if name == "tokens":
+            specs.append(InputSpec(name, shape, "int32", (), (), WORDS))
+        else:
+            specs.append(InputSpec(name, shape, "float32", (0.0,) * shape[-1], (1.0,) * shape[-1]))
+    named = tuple(
+        TaskSpec(f"task {k}", given, form, tuple(map(str, range(width))))
+        for k, (given, form, width) in enumerate(tasks)
+    )
+    return Problem("any", tuple(specs), named, heads)
+
+
+def pool_of(name, problem, dup):
+    """A built-in pool, for a problem."""
+    return Pool.of(built_in.POOLS[name](problem, dup), problem)
+
+
+def any_inputs(pool, count, rng, dtype="float32"):
+    """Random inputs for a pool, as modules and router want them."""
+    arrays = [
+        rng.integers(0, WORDS, (count, *shape)).astype(np.int32)
+        if shape in pool.tokens
+        else rng.normal(size=(count, *shape)).astype(dtype)
+        for shape in pool.inputs
+    ]
+    return arrays[0] if len(arrays) == 1 else tuple(arrays)
+
+
 CUSTOM = (
     dead_end,
     lost_input,
@@ -126,25 +246,41 @@ CUSTOM = (
     same_signature,
     class_signature,
     long_chain,
+    two_widths,
+    heads_by_task,
+    two_inputs,
+    tokens,
 )
 BUILT_IN = {
-    "paper_1": lambda: pools.paper((4, 4, 1), 2, 1),
-    "paper_2": lambda: pools.paper((4, 4, 1), 2, 2),
-    "paper_3": lambda: pools.paper((4, 4, 1), 2, 3),
-    "pyramid_1": lambda: pools.pyramid((4, 4, 1), 2, 1),
-    "pyramid_2": lambda: pools.pyramid((4, 4, 1), 2, 2),
+    "paper_1": lambda: pool_of("paper", problem([IMAGES_4], SAME), 1),
+    "paper_2": lambda: pool_of("paper", problem([IMAGES_4], SAME), 2),
+    "paper_3": lambda: pool_of("paper", problem([IMAGES_4], SAME), 3),
+    "residual_1": lambda: pool_of("residual", problem([IMAGES_4], SAME), 1),
+    "residual_2": lambda: pool_of("residual", problem([IMAGES_4], SAME, heads="task"), 2),
+    "transformer_2": lambda: pool_of("transformer", problem([("images", (8, 5, 1))], SAME), 2),
+    "mixed_2": lambda: pool_of("mixed", problem([IMAGES_4, SEQUENCES], MIXED), 2),
 }
 POOLS = {make.__name__: make for make in CUSTOM} | BUILT_IN
 
 
 class Rules:
-    """The decision process (Sec. 4.1, 4.2) word by word, one module at a time, for one depth."""
+    """The decision process (Sec. 4.1, 4.2) word by word, one module at a time, for one depth and task."""
 
-    def __init__(self, pool, depth):
+    def __init__(self, pool, depth, task=0):
         self.depth = depth
         self.no_module = len(pool)  # PASS
-        self._image = pool.image
-        self._of = [pool.kinds[kind] for kind in pool.kind]
+        self.demand = pool.demands[task]
+        modules = [
+            (kind, space) for kind in pool.kinds for space in kind.serves or [None] for _ in range(kind.dup)
+        ]
+        self._of = [kind for kind, _ in modules]
+        # Output modules answer the label space that they are for, or whatever has as many answers.
+        self.others = {
+            m
+            for m, (kind, space) in enumerate(modules)
+            if kind.role == OUTPUT and space != self.demand.space
+            if space is not None or kind.output != (self.demand.width,)
+        }
         self._known = {}
 
     def valid(self, actions):
@@ -153,8 +289,8 @@ class Rules:
         network = [a for a in actions if a != self.no_module]
         if network and self._of[network[-1]].role == OUTPUT:
             return {self.no_module}
-        signature = self._of[network[-1]].output if network else self._image
-        unused = frozenset(range(len(self._of))) - set(network)
+        signature = self._of[network[-1]].output if network else self.demand.input
+        unused = frozenset(range(len(self._of))) - self.others - set(network)
         found = set()
         for m in unused:
             kind = self._of[m]
@@ -187,7 +323,8 @@ class Rules:
             and len(set(network)) == len(network)
             and (roles[0], roles[-1]) == (INPUT, OUTPUT)
             and set(roles[1:-1]) <= {HIDDEN}
-            and kinds[0].input == self._image
+            and kinds[0].input == self.demand.input
+            and network[-1] not in self.others
             and all(a.output == b.input for a, b in itertools.pairwise(kinds))
         )
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lrn_tf.modules.adam import Adam, GroupedAdam
+from lrn_tf.learning.adam import Adam, GroupedAdam
 
 # Shapes of the weights of each kind's modules; those of the third kind are large: a variable each.
 MODULES = [2, 1, 2, 3]

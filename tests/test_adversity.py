@@ -9,11 +9,13 @@ import sys
 import pytest
 import requests
 import tensorflow as tf
+from made_runs import ABOUT
 
 from lrn_tf import main
 from lrn_tf.errors import UserError
 from lrn_tf.settings import resolve
 from lrn_tf.storage.workdir import Workdir
+from lrn_tf.training import train
 
 
 def command(folder, *arguments, options=()):
@@ -40,9 +42,12 @@ def folder(tmp_path):
     "arguments, said",
     [
         (["--benchmark=imagenet"], ["--benchmark=imagenet is unknown", "digits_mtl, mnist_mtl, cifar_mtl"]),
-        (["--pool=papers"], ["--pool=papers is unknown", "paper, pyramid"]),
+        (["--pool=papers"], ["--pool=papers is unknown", "paper, residual, transformer, mixed, FILE"]),
         (["--method=sgd"], ["--method=sgd is unknown", "lrn"]),
-        (["--reward=never"], ["every_step, until_output, terminal"]),
+        (["--pay_loss=never"], ["every_step, until_output, terminal"]),
+        (["--heads=mine"], ["--heads=mine is unknown", "shared, task"]),
+        (["--method=shared", "--dup=3"], ["--dup=3 is not for --method=shared but for lrn, random_route"]),
+        (["--pool=missing.py:pool"], ["--pool=missing.py:pool: there is no file missing.py"]),
         (["--dtype=float16"], ["float32, bfloat16"]),
         (["--dupp=3"], ["'dupp'", "Did you mean: dup"]),
         (["--no_such_flag"], ["no_such_flag"]),
@@ -123,7 +128,7 @@ def test_a_run_computes_with_onednn_and_says_so(folder, monkeypatch):
 
 def held(folder, **given):
     """A folder that holds a run."""
-    Workdir(resolve({"workdir": str(folder), **given})).create({})
+    Workdir(resolve({"workdir": str(folder), **given})).create(ABOUT)
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
@@ -169,7 +174,7 @@ def test_a_workdir_below_a_file(folder):
 @pytest.fixture
 def refused(folder, monkeypatch):
     """Starts a run in this process, in which TensorFlow is there already; returns why it is refused."""
-    monkeypatch.setattr(main, "prepare", lambda settings: ("none", tf.distribute.get_strategy()))
+    monkeypatch.setattr(train, "start", lambda settings: ("none", tf.distribute.get_strategy()))
 
     def refuse(**given):
         settings = resolve({"workdir": str(folder / "run"), **given})
@@ -182,7 +187,9 @@ def refused(folder, monkeypatch):
     return refuse
 
 
-@pytest.mark.parametrize("pool, smallest", [("paper", 2), ("pyramid", 2)])
+@pytest.mark.parametrize(
+    "pool, smallest", [("paper", 2), ("residual", 3), ("transformer", 2), ("mixed", 3)]
+)
 def test_a_depth_in_which_no_network_fits(refused, pool, smallest):
     said = refused(depth=1, pool=pool)
     assert f"--depth=1 --pool={pool}" in said and f"the smallest depth that fits is {smallest}" in said

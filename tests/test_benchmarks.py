@@ -29,6 +29,7 @@ REAL = [
     pytest.param("cifar_mtl", marks=needs_cifar),
     pytest.param("min_mtl", marks=(needs_mini, slow)),
 ]
+EVERY = [*REAL, "mixed_mtl"]
 
 # The coarse label of each of CIFAR-100's fine labels, as its authors publish it.
 COARSE = np.array(
@@ -40,7 +41,7 @@ COARSE = np.array(
 
 
 def load(benchmark, **given):
-    return benchmarks.load(settings.resolve({"benchmark": benchmark, **given}))
+    return benchmarks.load(*benchmarks.asked(settings.resolve({"benchmark": benchmark, **given})))
 
 
 @pytest.fixture(scope="module")
@@ -61,13 +62,14 @@ def tfds_source(name, split):
 
 def keys(examples):
     """The bytes of each example's image."""
-    of_image = [image.tobytes() for image in examples.images]
-    return [of_image[row] for row in examples.image]
+    (images,) = examples.inputs
+    of_image = [image.tobytes() for image in images]
+    return [of_image[row] for row in examples.row]
 
 
 def counts(examples):
     """How often each (task, label) occurs."""
-    return collections.Counter(zip(examples.task.tolist(), examples.label.tolist(), strict=True))
+    return collections.Counter(zip(examples.task.tolist(), examples.target.tolist(), strict=True))
 
 
 def expected_counts(tasks, labels, count):
@@ -79,7 +81,7 @@ def contents(benchmark):
     return [
         np.ascontiguousarray(array).tobytes()
         for part in (benchmark.train, benchmark.test)
-        for array in (part.image, part.task, part.label, part.images)
+        for array in (part.row, part.task, part.target, *part.inputs)
     ]
 
 
@@ -89,21 +91,27 @@ def contents(benchmark):
 @pytest.mark.parametrize("name", REAL)
 def test_examples_are_well_formed(loaded, name):
     benchmark = loaded(name)
-    assert benchmark.name == name
-    assert len(benchmark.classes) == benchmark.num_tasks
-    assert {len(classes) for classes in benchmark.classes} == {benchmark.num_classes}
+    problem = benchmark.problem
+    assert benchmark.name == problem.name == name
+    (given,) = problem.inputs
+    assert (given.name, given.dtype, given.vocabulary) == ("images", "uint8", 0) and given.is_image
+    assert len(problem.task_names) == len(set(problem.task_names)) == problem.num_tasks
+    assert {len(classes) for classes in problem.answers} == {problem.width}
+    assert {(task.input, task.form, task.weight) for task in problem.tasks} == {("images", "classes", 1)}
     for part in (benchmark.train, benchmark.test):
-        assert part.image.dtype == part.task.dtype == part.label.dtype == np.int32
-        assert part.image.shape == part.task.shape == part.label.shape == (len(part),)
-        assert part.images.dtype == np.uint8
-        assert part.images.shape[1:] == benchmark.image_shape
+        (images,) = part.inputs
+        assert part.row.dtype == part.task.dtype == part.target.dtype == np.int32
+        assert part.row.shape == part.task.shape == part.target.shape == (len(part),)
+        assert images.dtype == np.uint8
+        assert images.shape[1:] == given.shape
+        assert part.nbytes == images.nbytes
         # Every image is used, and no task has one twice.
-        assert set(part.image.tolist()) == set(range(len(part.images)))
-        assert len(set(zip(part.image.tolist(), part.task.tolist(), strict=True))) == len(part)
+        assert set(part.row.tolist()) == set(range(len(images)))
+        assert len(set(zip(part.row.tolist(), part.task.tolist(), strict=True))) == len(part)
 
 
 # CIFAR-MTL takes all images, so that a seed has nothing to choose there.
-@pytest.mark.parametrize("name", [name for name in REAL if "cifar_mtl" not in getattr(name, "values", ())])
+@pytest.mark.parametrize("name", [name for name in EVERY if "cifar_mtl" not in getattr(name, "values", ())])
 def test_the_seed_decides(loaded, name):
     first = contents(loaded(name))
     assert contents(load(name)) == first
@@ -111,8 +119,8 @@ def test_the_seed_decides(loaded, name):
 
 
 def test_the_seed_decides_what_is_held_out(monkeypatch):
-    drawn = benchmarks.LOADERS["digits_mtl"](settings.resolve({}))
-    monkeypatch.setitem(benchmarks.LOADERS, "digits_mtl", lambda settings: drawn)
+    drawn = benchmarks.LOADERS["digits_mtl"](benchmarks.Choice())
+    monkeypatch.setitem(benchmarks.LOADERS, "digits_mtl", lambda choice: drawn)
     first = contents(load("digits_mtl", validation=0.1))
     assert contents(load("digits_mtl", validation=0.1)) == first
     assert contents(load("digits_mtl", validation=0.1, seed=1)) != first
@@ -121,13 +129,12 @@ def test_the_seed_decides_what_is_held_out(monkeypatch):
 def test_some_examples_only(loaded):
     whole, some = loaded("digits_mtl"), load("digits_mtl", examples=500)
     assert len(some.train) == 500 and len(some.test) == len(whole.test)
-    assert len(some.train.images) <= 500
+    assert len(some.train.inputs[0]) <= 500
 
-    def keys(examples):
-        images = [image.tobytes() for image in examples.images[examples.image]]
-        return set(zip(images, examples.task.tolist(), examples.label.tolist(), strict=True))
+    def examples(part):
+        return set(zip(keys(part), part.task.tolist(), part.target.tolist(), strict=True))
 
-    assert keys(some.train) < keys(whole.train)
+    assert examples(some.train) < examples(whole.train)
     assert contents(load("digits_mtl", examples=500)) == contents(some)
     assert contents(load("digits_mtl", examples=500, seed=1)) != contents(some)
     with pytest.raises(UserError, match="--examples=99999 is more than there are, 14380; choose fewer"):
@@ -139,7 +146,7 @@ def test_validation_holds_out_training_images(loaded, name):
     whole, split = loaded(name).train, loaded(name, validation=0.1)
 
     def examples(part):
-        return collections.Counter(zip(keys(part), part.task.tolist(), part.label.tolist(), strict=True))
+        return collections.Counter(zip(keys(part), part.task.tolist(), part.target.tolist(), strict=True))
 
     # A partition of the training examples. Counted, as CIFAR-100 holds some of its images twice.
     assert examples(split.train) + examples(split.test) == examples(whole)
@@ -156,21 +163,23 @@ def test_validation_holds_out_training_images(loaded, name):
 @pytest.mark.parametrize("name", REAL)
 def test_mean_and_std_are_those_of_the_training_images(loaded, name):
     benchmark = loaded(name)
-    for channel in range(benchmark.image_shape[-1]):
-        values = benchmark.train.images[..., channel]
-        assert benchmark.mean[channel] == pytest.approx(values.mean(dtype=np.float64), rel=1e-6)
-        assert benchmark.std[channel] == pytest.approx(values.std(dtype=np.float64), rel=1e-6)
-    assert benchmark.mean.dtype == benchmark.std.dtype == np.float32
+    (given,), (images,) = benchmark.problem.inputs, benchmark.train.inputs
+    assert len(given.mean) == len(given.std) == given.shape[-1]
+    for channel in range(given.shape[-1]):
+        values = images[..., channel]
+        assert given.mean[channel] == pytest.approx(values.mean(dtype=np.float64), rel=1e-6)
+        assert given.std[channel] == pytest.approx(values.std(dtype=np.float64), rel=1e-6)
+    # As the device has them.
+    assert all(number == np.float32(number) for number in given.mean + given.std)
 
 
 def test_std_of_a_constant_channel_is_one():
     images = np.full((3, 4, 4, 2), 7, np.uint8)
     images[0, 0, 0, 1] = 200
-    column = np.zeros(3, np.int32)
-    examples = benchmarks.Examples(np.arange(3, dtype=np.int32), column, column, images)
-    benchmark = benchmarks.Benchmark("none", ("task",), (("class",),), examples, examples)
-    assert benchmark.mean[0] == 7 and benchmark.std[0] == 1
-    assert benchmark.std[1] == pytest.approx(images[..., 1].std(), rel=1e-6)
+    mean, std = benchmarks.moments(images)
+    assert mean[0] == 7 and std[0] == 1
+    assert std[1] == pytest.approx(images[..., 1].std(), rel=1e-6)
+    assert mean.dtype == std.dtype == np.float32
 
 
 # DIGITS-MTL
@@ -178,11 +187,11 @@ def test_std_of_a_constant_channel_is_one():
 
 def test_digits_are_a_stratified_partition_of_the_source(loaded):
     benchmark, source = loaded("digits_mtl"), sklearn.datasets.load_digits()
-    assert benchmark.image_shape == (8, 8, 1)
-    assert (benchmark.num_tasks, benchmark.num_classes) == (10, 2)
-    ours = np.concatenate([benchmark.train.images, benchmark.test.images])[..., 0] / 15
+    assert benchmark.problem.inputs[0].shape == (8, 8, 1)
+    assert (benchmark.problem.num_tasks, benchmark.problem.width) == (10, 2)
+    ours = np.concatenate([benchmark.train.inputs[0], benchmark.test.inputs[0]])[..., 0] / 15
     assert sorted(image.tobytes() for image in ours) == sorted(image.tobytes() for image in source.images)
-    held_out = [benchmark.test.label[benchmark.test.task == digit].sum() for digit in range(10)]
+    held_out = [benchmark.test.target[benchmark.test.task == digit].sum() for digit in range(10)]
     assert held_out == [round(0.2 * count) for count in np.bincount(source.target)]
 
 
@@ -193,14 +202,134 @@ def test_digits_ask_of_every_image_which_digit_it_is(loaded):
         for image, digit in zip(source.images, source.target, strict=True)
     }
     for part in (loaded("digits_mtl").train, loaded("digits_mtl").test):
-        assert len(part) == 10 * len(part.images)
+        assert len(part) == 10 * len(part.inputs[0])
         digits = np.array([digit_of[key] for key in keys(part)])
-        np.testing.assert_array_equal(part.label, digits == part.task)
+        np.testing.assert_array_equal(part.target, digits == part.task)
 
 
 def test_names_of_digits(loaded):
-    assert loaded("digits_mtl").tasks[3] == "digit 3"
-    assert loaded("digits_mtl").classes[3] == ("other than 3", "3")
+    problem = loaded("digits_mtl").problem
+    assert problem.task_names[3] == "digit 3"
+    assert problem.answers[3] == ("other than 3", "3")
+
+
+# MIXED-MTL
+
+TABLES = {
+    "wine": sklearn.datasets.load_wine,
+    "breast_cancer": sklearn.datasets.load_breast_cancer,
+    "diabetes": sklearn.datasets.load_diabetes,
+}
+
+
+def of_task(benchmark, part, name):
+    """What examples of a task bring, and their targets, `[n, C]`."""
+    k = benchmark.problem.task_names.index(name)
+    mine = part.task == k
+    x = part.inputs[benchmark.problem.input_of[k]]
+    return x[part.row[mine]], part.target[mine]
+
+
+def test_the_tasks_of_the_mixture_and_their_inputs(loaded):
+    problem = loaded("mixed_mtl").problem
+    assert problem.name == "mixed_mtl"
+    assert [(i.name, i.shape, i.dtype, i.vocabulary) for i in problem.inputs] == [
+        ("images", (8, 8, 1), "uint8", 0),
+        ("sequences", (8, 8), "float32", 0),
+        ("wine", (13,), "float32", 0),
+        ("breast_cancer", (30,), "float32", 0),
+        ("diabetes", (10,), "float32", 0),
+    ]
+    digits = tuple("0123456789")
+    assert [(t.name, t.input, t.form, t.answers, t.weight) for t in problem.tasks] == [
+        ("digit_images", "images", "classes", digits, 1),
+        ("digit_rows", "sequences", "classes", digits, 1),
+        ("wine", "wine", "classes", ("class_0", "class_1", "class_2"), 1),
+        ("breast_cancer", "breast_cancer", "classes", ("malignant", "benign"), 1),
+        ("diabetes", "diabetes", "numbers", ("progression",), 1),
+    ]
+    assert [space.tasks for space in problem.label_spaces] == [2, 1, 1, 1]
+
+
+@pytest.mark.parametrize("given", [{}, {"seed": 3}, {"validation": 0.2}])
+def test_the_mixture_holds_what_its_sources_have(loaded, given):
+    benchmark = loaded("mixed_mtl", **given)
+    digits = sklearn.datasets.load_digits()
+    sources = {
+        "digit_images": ((15 * digits.images[..., None]).astype(np.uint8), digits.target),
+        "digit_rows": (digits.images, digits.target),
+        **{name: load_table(return_X_y=True) for name, load_table in TABLES.items()},
+    }
+    for name, (x, y) in sources.items():
+        parts = [of_task(benchmark, part, name) for part in (benchmark.train, benchmark.test)]
+        if "validation" not in given:
+            ours = collections.Counter(
+                (row.tobytes(), float(target[0]))
+                for of_part in parts
+                for row, target in zip(*of_part, strict=True)
+            )
+            x = x.astype(parts[0][0].dtype)
+            assert ours == collections.Counter(
+                zip((row.tobytes() for row in x), map(float, y), strict=True)
+            )
+        train, test = ({row.tobytes() for row in x} for x, _ in parts)
+        # The digits have no picture twice, nor the tables a row.
+        assert not train & test
+        if name != "diabetes" and not given:
+            for label, count in enumerate(np.bincount(y)):
+                assert (parts[1][1][:, 0] == label).sum() == round(0.2 * count)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_same_digits_are_held_out_in_both_of_their_tasks(loaded, seed):
+    benchmark = loaded("mixed_mtl", seed=seed)
+    for part in (benchmark.train, benchmark.test):
+        images, labels = of_task(benchmark, part, "digit_images")
+        rows, same = of_task(benchmark, part, "digit_rows")
+        np.testing.assert_array_equal(images[..., 0], 15 * rows)
+        np.testing.assert_array_equal(labels, same)
+
+
+def test_the_progression_of_diabetes_is_a_number(loaded):
+    benchmark = loaded("mixed_mtl")
+    task = benchmark.problem.tasks[-1]
+    _, y = of_task(benchmark, benchmark.train, "diabetes")
+    assert len(y) == 442 - 88 and y[:, 0].min() >= 25 and y[:, 0].max() <= 346
+    assert task.mean == pytest.approx([y[:, 0].mean(dtype=np.float64)], rel=1e-6)
+    assert task.std == pytest.approx([y[:, 0].std(dtype=np.float64)], rel=1e-6)
+    # One column is enough for a number, and for a class.
+    assert y.shape[1] == 1
+
+
+def test_the_mixture_has_examples_of_every_task_held_out_for_validation(loaded):
+    benchmark = loaded("mixed_mtl", validation=0.2)
+    whole = np.bincount(loaded("mixed_mtl").train.task)
+    for k, count in enumerate(np.bincount(benchmark.test.task)):
+        assert count == pytest.approx(0.2 * whole[k], abs=5)
+
+
+# One's own
+
+
+def test_a_function_of_ones_own(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import numpy as np, lrn_tf\n"
+        "def tasks():\n"
+        "    x = np.arange(40.0).reshape(20, 2)\n"
+        "    return [lrn_tf.Task('big', x, x[:, 0] > 19), lrn_tf.Task('sum', x, x.sum(axis=1))]\n"
+        "def wrong():\n"
+        "    return {'big': 3}\n"
+        "def single():\n"
+        "    return [lrn_tf.Task('big', np.ones((5, 2)), np.zeros(5, int))]\n"
+    )
+    benchmark = load(f"{tmp_path}/mine.py:tasks")
+    assert benchmark.name == "mine:tasks" and benchmark.problem.task_names == ("big", "sum")
+    # Both are of the same rows, which are held once.
+    assert [len(part.inputs[0]) for part in (benchmark.train, benchmark.test)] == [16, 4]
+    assert [len(benchmark.train), len(benchmark.test)] == [32, 8]
+    message = refused(f"{tmp_path}/mine.py:wrong")
+    assert message == "mine:wrong is dict, not a list of lrn_tf.Task; make it one"
+    assert refused(f"{tmp_path}/mine.py:single").startswith("big has a single class, 0; ")
 
 
 # MNIST-MTL
@@ -213,7 +342,7 @@ def test_mnist_trains_on_a_thousand_of_every_digit_per_task(loaded):
     assert collections.Counter(zip(train.task.tolist(), digits.tolist(), strict=True)) == expected_counts(
         10, 10, 1000
     )
-    np.testing.assert_array_equal(train.label, digits == train.task)
+    np.testing.assert_array_equal(train.target, digits == train.task)
 
 
 @needs_mnist
@@ -221,14 +350,14 @@ def test_mnist_is_tested_on_random_test_images(loaded):
     test, source = loaded("mnist_mtl").test, tfds_source("mnist", "test")
     # Being of the test split makes them no training images: MNIST has no image twice.
     (digits,) = np.array([list(source[key]) for key in keys(test)]).T
-    np.testing.assert_array_equal(test.label, digits == test.task)
+    np.testing.assert_array_equal(test.target, digits == test.task)
     assert np.bincount(test.task).tolist() == [200] * 10
-    positive = [test.label[test.task == task].sum() for task in range(10)]
+    positive = [test.target[test.task == task].sum() for task in range(10)]
     # Of 2,000 examples 200 are expected to be positive, give or take 13; nothing makes it 20 per task.
     assert 140 < sum(positive) < 260
     assert len(set(positive)) > 1
     # 2,000 draws of 10,000 images, each task's own.
-    assert len(test.images) > 1700
+    assert len(test.inputs[0]) > 1700
 
 
 # CIFAR-MTL
@@ -241,7 +370,7 @@ def test_cifar_labels_are_ranks_among_the_fine_labels_of_a_coarse_one(loaded):
     assert counts(benchmark.test) == expected_counts(20, 5, 100)
     fine = np.array([np.flatnonzero(COARSE == coarse) for coarse in range(20)])
     for part, split in ((benchmark.train, "train"), (benchmark.test, "test")):
-        labels = fine[part.task, part.label]
+        labels = fine[part.task, part.target]
         source = tfds_source("cifar100", split)
         assert all(label in source[key] for label, key in zip(labels, keys(part), strict=True))
         # All images of this split and none of the other; by bytes, 10 are in both.
@@ -253,9 +382,9 @@ def test_cifar_names_are_those_of_tfds(loaded):
     import tensorflow_datasets as tfds
 
     features = tfds.builder("cifar100", data_dir=DATA).info.features
-    benchmark = loaded("cifar_mtl")
-    assert list(benchmark.tasks) == features["coarse_label"].names
-    assert benchmark.classes[7][2] == features["label"].names[np.flatnonzero(COARSE == 7)[2]]
+    problem = loaded("cifar_mtl").problem
+    assert list(problem.task_names) == features["coarse_label"].names
+    assert problem.answers[7][2] == features["label"].names[np.flatnonzero(COARSE == 7)[2]]
 
 
 # MIN-MTL
@@ -274,7 +403,7 @@ def files_by_content(wnids):
 def test_min_takes_the_first_fifty_classes_in_fives(loaded):
     benchmark = loaded("min_mtl")
     wnids = sorted(os.listdir(FOLDERS))[:50]
-    assert [wnid for classes in benchmark.classes for wnid in classes] == wnids
+    assert [wnid for classes in benchmark.problem.answers for wnid in classes] == wnids
     assert counts(benchmark.train) == expected_counts(10, 5, 160)
     assert counts(benchmark.test) == expected_counts(10, 5, 10)
 
@@ -284,11 +413,11 @@ def test_min_images_show_their_class_and_are_used_once(loaded):
     benchmark = loaded("min_mtl")
     used = collections.Counter()
     for task in (0, 9):
-        files = files_by_content(benchmark.classes[task])
+        files = files_by_content(benchmark.problem.answers[task])
         for part in (benchmark.train, benchmark.test):
-            for key, of_task, label in zip(keys(part), part.task, part.label, strict=True):
+            for key, of_task, label in zip(keys(part), part.task, part.target, strict=True):
                 if of_task == task:
-                    assert benchmark.classes[task][label] in files[key]
+                    assert benchmark.problem.answers[task][label] in files[key]
                     used[key] += 1
         # By file and not by bytes: one of Mini-ImageNet's images is in it twice.
         assert all(used[key] <= len(wnids) for key, wnids in files.items())
@@ -301,11 +430,12 @@ def test_min_images_show_their_class_and_are_used_once(loaded):
 @pytest.mark.parametrize("size", [4, 16])
 def test_image_size_resizes_the_same_images(loaded, size):
     native, resized = loaded("digits_mtl"), load("digits_mtl", image_size=size)
-    assert resized.image_shape == (size, size, 1)
-    expected = tf.image.resize(native.train.images, (size, size), antialias=True)
-    assert resized.train.images.dtype == np.uint8
-    np.testing.assert_array_less(np.abs(resized.train.images - expected), 0.501)
-    np.testing.assert_array_equal(resized.train.image, native.train.image)
+    assert resized.problem.inputs[0].shape == (size, size, 1)
+    (images,) = resized.train.inputs
+    expected = tf.image.resize(native.train.inputs[0], (size, size), antialias=True)
+    assert images.dtype == np.uint8
+    np.testing.assert_array_less(np.abs(images - expected), 0.501)
+    np.testing.assert_array_equal(resized.train.row, native.train.row)
 
 
 @pytest.mark.parametrize("size", [1, 3, 513])
@@ -395,11 +525,9 @@ def refused_fake(fake, examples_per="label"):
 
 
 def test_class_folders_are_built_once_and_quietly(fake, capsys):
-    benchmark = load_fake(fake)
-    assert counts(benchmark.train) == expected_counts(10, 5, IMAGES - 50)
-    np.testing.assert_array_equal(
-        benchmark.train.images[:, 0, 0, 0], benchmark.train.task * 5 + benchmark.train.label
-    )
+    train = load_fake(fake).train
+    assert counts(train) == expected_counts(10, 5, IMAGES - 50)
+    np.testing.assert_array_equal(train.inputs[0][train.row, 0, 0, 0], train.task * 5 + train.target)
     output = capsys.readouterr()
     assert output.out == "" and len(output.err.splitlines()) == 1 and "building" in output.err
     load_fake(fake)
@@ -418,8 +546,8 @@ def test_changed_class_folders_are_rebuilt(fake):
     load_fake(fake)
     for path in (fake / WNIDS[7]).iterdir():
         path.write_bytes(jpeg(207))
-    replaced = load_fake(fake).train
-    assert 207 in replaced.images and 7 not in replaced.images
+    (replaced,) = load_fake(fake).train.inputs
+    assert 207 in replaced and 7 not in replaced
     (fake / WNIDS[8] / "more.JPEG").write_bytes(jpeg(8))
     assert counts(load_fake(fake).train)[1, 3] == IMAGES - 50 + 1
 

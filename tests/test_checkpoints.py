@@ -262,6 +262,14 @@ def test_a_folder_in_the_place_of_a_file_is_left_alone(folder):
     assert restored(folder)[2] == 40
 
 
+@pytest.mark.parametrize("file", [DATA, INDEX])
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(folder, file):
+    os.remove(folder / f"step-40.{file}")
+    os.mkfifo(folder / f"step-40.{file}")
+    with pytest.raises(UserError, match=rf"cannot be read .step-40.{file} is no regular file.; mend"):
+        restored(folder)
+
+
 def test_a_full_disk_keeps_what_was_saved(folder):
     variables = new_variables(size=3)
     checkpoints = Checkpoints(folder, {**variables, "large": tf.Variable(tf.ones(1 << 20))})

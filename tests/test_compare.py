@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 import pytest
-from made_runs import change_settings, make_run
+from made_runs import MIXED, ONLY_NUMBERS, change_settings, make_run
 
 from lrn_tf.errors import UserError
 from lrn_tf.results import curves
@@ -45,6 +45,8 @@ def test_runs_that_differ_in_their_seed_are_a_group(make):
         ([{"benchmark": "min_mtl"}], ["cifar_mtl", "min_mtl"]),
         ([{"bonus": 0.3}], ["cifar_mtl", "bonus_0.3"]),
         ([{"method": "routing"}], ["lrn", "routing"]),
+        ([{"method": "routing"}, {"method": "routing", "rho": 0.5}], ["lrn", "routing", "routing_rho_0.5"]),
+        ([{"method": "routing"}, {"dup": 10}], ["lrn_dup_5", "routing", "lrn_dup_10"]),
         ([{"validation": 0.1}], ["test", "validation_0.1"]),
         ([{"validation": 0.1, "dup": 10}], ["dup_5_test", "dup_10_validation_0.1"]),
     ],
@@ -68,7 +70,7 @@ def test_the_table(make):
         f"{last.mean():.1f} ± {last.std(ddof=1):.1f}",
         "50.0 ± 0.0",
     ]
-    assert cells[6:] == ["3.0 ± 0.0", "3.50 ± 0.00", "20"]
+    assert cells[6:] == ["1.250 ± 0.000", "3.0 ± 0.0", "3.50 ± 0.00", "20"]
     (alone,) = runs.group([runs.read(folders[0])])
     assert "±" not in runs.table([alone])
 
@@ -110,6 +112,45 @@ def test_a_method_that_does_not_route_has_no_routes(make, tmp_path):
     assert (row["eval_accuracy"], row["unused_modules"], row["mean_length"]) == ("0.1", "", "")
 
 
+def test_runs_without_an_accuracy(make, tmp_path):
+    groups = runs.group([runs.read(make("a", [None, None], problem=ONLY_NUMBERS))])
+    (*_, row) = runs.table(groups).splitlines()
+    assert [cell.strip() for cell in row.split("|")[4:8]] == ["test", "-", "-", "1.250"]
+    curves.write(groups, tmp_path / "curves.csv")
+    with (tmp_path / "curves.csv").open() as file:
+        (*_, row) = csv.DictReader(file)
+    assert [row[name] for name in ("eval_accuracy", "train_accuracy", "eval_loss", "train_loss")] == [
+        *("", "", "1.25", "1.5")
+    ]
+
+
+@pytest.mark.parametrize(
+    "of, panels",
+    [
+        ([{}], ["test accuracy, %", "unused modules"]),
+        ([{"problem": MIXED}], ["test accuracy, %", "unused modules"]),
+        ([{"problem": ONLY_NUMBERS}], ["test loss", "unused modules"]),
+        ([{"problem": ONLY_NUMBERS}, {}], ["test accuracy, %", "test loss", "unused modules"]),
+        ([{"routes": None}], ["test accuracy, %"]),
+    ],
+)
+def test_what_there_is_is_drawn(make, of, panels):
+    groups = [
+        runs.Group(f"{i}", [runs.read(make(f"{i}", [0.1, 0.2], **given))]) for i, given in enumerate(of)
+    ]
+    figure = curves.figure(groups, panels=curves.panels_of(groups))
+    assert [axes.get_ylabel() for axes in figure.axes] == panels
+    for axes in figure.axes:
+        assert any(np.isfinite(line.get_ydata()).all() for line in axes.lines)
+
+
+def test_what_a_stranger_calls_things_moves_no_cursor(make):
+    folders = [make("a", [0.1]), make("b", [0.1])]
+    change_settings(folders[1], lambda settings: settings.update(benchmark="a.py:\x1b[2J\nx"))
+    table = runs.table(runs.group([runs.read(folder) for folder in folders]))
+    assert "| a.py:\\x1b[2J\\nx |" in table and "\x1b" not in table
+
+
 @pytest.mark.parametrize("text", [r"$\foo$", "$", "$$", "5 $ or 6 $", "a_b^{c}"])
 def test_text_in_a_picture_is_no_formula(make, text):
     group = runs.Group(text, [runs.read(make("a", [0.1]))])
@@ -123,6 +164,17 @@ def test_a_setting_that_came_later_is_missing_in_earlier_runs(make, tmp_path):
     folders = [make("a", [0.1], **given), make("b", [0.1], **given, rho=0.5)]
     change_settings(folders[0], lambda settings: settings.pop("rho"))
     assert [group.label for group in runs.group(list(map(runs.read, folders)))] == ["digits_mtl", "rho_0.5"]
+
+
+def test_a_run_on_pictures_is_read_wherever_they_are(make, tmp_path, monkeypatch):
+    """Also after they were deleted: what it has learned is still there."""
+    (tmp_path / "pictures").mkdir()
+    monkeypatch.chdir(tmp_path)
+    folder = make("a", [0.1], benchmark="pictures")
+    monkeypatch.chdir("/")
+    assert runs.read(folder).settings["benchmark"] == str(tmp_path / "pictures")
+    (tmp_path / "pictures").rmdir()
+    assert runs.read(folder).asked.benchmark == str(tmp_path / "pictures")
 
 
 def test_a_half_written_line_does_not_count(make):
@@ -169,8 +221,14 @@ def write_line(folder, **values):
             "line 1 is damaged .*eval_loss is null, not a finite number",
         ),
         (lambda f: write_line(f, split="train"), "split is 'train', not test or validation"),
-        (lambda f: write_line(f, split="validation"), "epoch 1 of metrics.jsonl has other tasks or images"),
-        (lambda f: write_line(f, eval_accuracy_per_task={}), "has other tasks or images"),
+        (
+            lambda f: write_line(f, split="validation"),
+            "epoch 1 of metrics.jsonl has other tasks or examples",
+        ),
+        (lambda f: write_line(f, eval_accuracy_per_task={}), "has other tasks or examples"),
+        (lambda f: write_line(f, eval_mae_per_task={"left": 1}), "has other tasks or examples"),
+        (lambda f: write_line(f, eval_r2_per_task={"left": 1}), "has other tasks or examples"),
+        (lambda f: write_line(f, eval_accuracy=None), "has other tasks or examples"),
         (lambda f: (f / "metrics.jsonl").write_bytes(b"[" * 10**5 + b"\n"), "it is nested too deeply"),
     ],
 )

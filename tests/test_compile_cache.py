@@ -6,17 +6,17 @@ import sys
 
 import pytest
 
-from lrn_tf import compile_cache
+from lrn_tf.devices import compile_cache
 
 # Compiles a program, or takes it from the cache, and says how many files it had to write.
 PROGRAM = """
 import pathlib, re, os
-from lrn_tf import compile_cache
+from lrn_tf.devices import compile_cache
 compile_cache.use()
 flags = os.environ.get("TF_XLA_FLAGS", "")
 mine = re.search("directory=(\\\\S+)", flags)
 before = set(pathlib.Path(mine[1]).glob("*.pb")) if mine else set()
-from lrn_tf.quiet import start_tensorflow
+from lrn_tf.devices.start import start_tensorflow
 start_tensorflow()
 import tensorflow as tf
 answer = tf.function(lambda x: tf.reduce_sum(tf.sin(x @ x)), jit_compile=True)(tf.ones((4, 4)))

@@ -7,6 +7,9 @@ import pytest
 import tensorflow as tf
 from tiny_run import EPOCHS, assert_same_run, checkpoint_steps, lines, run
 
+from lrn_tf.errors import UserError
+from lrn_tf.main import train
+from lrn_tf.settings import resolve
 from lrn_tf.storage.checkpoints import Checkpoints
 from lrn_tf.storage.workdir import Workdir
 
@@ -103,3 +106,38 @@ def test_metrics_without_a_checkpoint_start_anew(whole, tmp_path):
     shutil.copy(whole[0] / "metrics.jsonl", tmp_path)
     run(tmp_path)
     assert_same_run(tmp_path, whole[0])
+
+
+MAKES_TASKS = """
+import numpy as np, lrn_tf
+
+def tasks():
+    images = np.random.default_rng(0).integers(0, 256, (60, 4, 4, 1)).astype(np.uint8)
+    return [lrn_tf.Task("light", images, (images[:, 0, 0, 0] > 127).astype(int), answers={answers})]
+"""
+
+
+@pytest.mark.parametrize(
+    "answers, said",
+    [
+        (("dark", "brighter"), "answers of task light was ('dark', 'light'), is ('dark', 'brighter')"),
+        (("dark", "light"), None),
+    ],
+)
+def test_a_function_that_makes_other_tasks_meanwhile(tmp_path, answers, said):
+    """Its name is the same as before; nothing of the run is touched."""
+    file = tmp_path / "mine.py"
+    given = dict(benchmark=f"{file}:tasks", method="shared", batch_size=16, pictures_every=0)
+    given["workdir"] = str(tmp_path / "run")
+    file.write_text(MAKES_TASKS.format(answers=("dark", "light")))
+    train(resolve({**given, "epochs": 1}))
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    file.write_text(MAKES_TASKS.format(answers=answers))
+    if said is None:
+        assert train(resolve({**given, "epochs": 2})) == 0
+        assert [line["epoch"] for line in lines(tmp_path / "run")] == [1, 2]
+        return
+    with pytest.raises(UserError, match="holds a run on other data or with other modules") as caught:
+        train(resolve({**given, "epochs": 2}))
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+    assert {path: path.read_bytes() for path in before} == before

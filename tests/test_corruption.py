@@ -1,10 +1,14 @@
 """Damage to any file of a run or of an exported model: an older state, or one line; never a wrong one."""
 
 import contextlib
+import copy
+import dataclasses
 import json
+import math
 import os
 import pathlib
 import random
+import re
 import shutil
 import sys
 import types
@@ -14,17 +18,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from hypothesis import strategies as st
-from made_runs import make_run
+from made_runs import ABOUT, MIXED, ONLY_NUMBERS, PROBLEM, change_config, make_run
 from tiny_run import assert_same_run, checkpoint_steps, run
 from wild import wild
 
 import lrn_tf
 from lrn_tf import predict
-from lrn_tf.data.benchmarks import Problem
+from lrn_tf.data.problem import FORMS, NUMBERS, differences
 from lrn_tf.errors import UserError
-from lrn_tf.export import describe, readme
-from lrn_tf.restore import settings_of
+from lrn_tf.learning.objectives import Objectives
 from lrn_tf.results import curves
+from lrn_tf.serving.card import describe, readme
 from lrn_tf.settings import resolve
 from lrn_tf.storage import files
 from lrn_tf.storage.runs import group, read, table
@@ -156,7 +160,8 @@ def test_all_that_is_lost_with_config_json_is_written_again(tiny, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "old, new", [('"mean"', '"men"'), ('"seed": 0', '"seed": 1'), ('"std": [', '"std": [1,')]
+    "old, new",
+    [('"vocabulary"', '"vocabulry"'), ('"seed": 0', '"seed": 1'), ('"shape": [', '"shape": [1,')],
 )
 def test_a_changed_config_is_not_taken_for_a_run(tiny, tmp_path, old, new):
     shutil.copytree(tiny, tmp_path / "run")
@@ -213,18 +218,23 @@ def use(folder):
     """All that reads a run, but for its weights."""
     found = read(folder)
     groups = group([found, found])
-    curves.png(curves.figure(groups, "", curves.FIGURE))
+    curves.png(curves.figure(groups, "", curves.panels_of(groups)))
     curves.write(groups, pathlib.Path(folder, "curves.csv"))
     table(groups).encode()
-    settings_of(found)
-    Problem(**found.about["problem"])
+    assert found.asked.benchmark
+    problem = found.about["problem"]
+    assert len(problem.input_of) == len(problem.space_of) == problem.num_tasks
+    assert sum(space.tasks for space in problem.label_spaces) == problem.num_tasks and problem.width
+    assert not differences(problem, problem)
+    Objectives(problem)
     readme(describe(found, 15), types.SimpleNamespace(interface={})).encode()
 
 
 @pytest.mark.parametrize("file", ["config.json", "metrics.jsonl"])
-def test_odd_json_is_used_or_refused(file, tmp_path, record_property):
+@pytest.mark.parametrize("problem", [PROBLEM, MIXED, ONLY_NUMBERS], ids=lambda problem: problem.name)
+def test_odd_json_is_used_or_refused(file, problem, tmp_path, record_property):
     """One line, never a traceback; and whoever continues such a run is told as well."""
-    folder = make_run(tmp_path / "run", [0.1, 0.2, 0.3])
+    folder = make_run(tmp_path / "run", [0.1, 0.2, 0.3], problem=problem)
     path, outcomes = tmp_path / "run" / file, []
     whole = path.read_text()
     value = json.loads(whole.splitlines()[1] if file == "metrics.jsonl" else whole)
@@ -238,12 +248,188 @@ def test_odd_json_is_used_or_refused(file, tmp_path, record_property):
         outcomes.append(refused(use, folder))
         workdir = Workdir(resolve({"benchmark": "cifar_mtl", "workdir": folder}))
         refused(workdir.check)
+        refused(workdir.create, {**ABOUT, "problem": problem})
         refused(workdir.rewind_metrics, 30, 10)
         assert not list(tmp_path.rglob("*.partial"))
 
     try_one()
     record_property("corruptions", len(outcomes))
     assert len([said for said in outcomes if said]) > 50 and None in outcomes
+
+
+NAMES = st.sampled_from("images,rows,tokens,left,size,, ,a b,3d,tasks,path,self,class,größe".split(","))
+NUMBER = st.sampled_from(
+    [0, 1, -1, 0.5, 2, 1e-45, 1e30, 1e38, 1e39, -1e308, 1e400, math.nan, True, None, "1", [], 2**62, 2**64]
+)
+NUMBER_LISTS = st.lists(st.sampled_from([1.0, 0.5, 2, 1e-30]), max_size=4) | st.lists(NUMBER, max_size=3)
+ANSWERS = st.lists(st.sampled_from(["no", "yes", "a", "", "\x1b[2J"]), max_size=4) | st.just(["no", None])
+# What may stand in a field, by its name; some of it goes with the rest.
+ODD_FIELDS = {
+    "name": NAMES,
+    "input": NAMES,
+    "shape": st.lists(st.sampled_from([1, 2, 3, 4, 0, -1, 2**40, 1.5, None, "4"]), max_size=4),
+    "dtype": st.sampled_from(["uint8", "float32", "int32", "float64", "uint16", "object", "", None]),
+    "mean": NUMBER_LISTS,
+    "std": NUMBER_LISTS,
+    "vocabulary": NUMBER,
+    "form": st.sampled_from([*FORMS, "", "class", None, 3]),
+    "answers": ANSWERS,
+    "weight": NUMBER,
+    "heads": st.sampled_from(["shared", "task", "", "tasks", None, 0]),
+    "tasks": st.just([]),
+    "inputs": st.just([]),
+}
+
+
+@st.composite
+def changes(draw, problem):
+    """One to three fields of a problem's parts, and what is put there: (where, field, value) each."""
+    found = []
+    for _ in range(draw(st.integers(1, 3))):
+        of = draw(st.sampled_from(["problem", "inputs", "tasks"]))
+        at = () if of == "problem" else (of, draw(st.integers(0, len(problem[of]) - 1)))
+        part = problem if of == "problem" else problem[at[0]][at[1]]
+        field = draw(st.sampled_from(sorted(part)))
+        found.append((at, field, draw(ODD_FIELDS[field])))
+    return found
+
+
+def changed(problem, found):
+    """The problem with these changes; what was taken away changes no more."""
+    problem = copy.deepcopy(problem)
+    for at, field, value in found:
+        part = problem
+        for key in at:
+            part = part[key] if isinstance(part, dict) or key < len(part) else {}
+        part[field] = value
+    return problem
+
+
+def sound(problem):
+    """Whether what JSON says of a problem goes together, by all rules of `lrn_tf.data.problem` in turn."""
+
+    def numbers(values, most=math.inf):
+        whole = all(type(v) in (int, float) and abs(v) <= 3.4028234e38 for v in values)
+        return type(values) is list and whole and len(values) <= most
+
+    def moments(part, count):
+        mean, std = part["mean"], part["std"]
+        return numbers(mean) and numbers(std) and len(mean) == len(std) in count and all(s > 0 for s in std)
+
+    def is_input(i):
+        shape, tokens = i["shape"], i["dtype"] == "int32"
+        if not re.fullmatch("[A-Za-z][A-Za-z0-9_]*", i["name"]):
+            return False
+        if i["name"] in ("tasks", "path", "self", "class") or i["dtype"] not in (
+            "uint8",
+            "float32",
+            "int32",
+        ):
+            return False
+        if not shape or not all(type(side) is int and side > 0 for side in shape):
+            return False
+        if type(i["vocabulary"]) is not int or not 0 <= i["vocabulary"] < 2**63:
+            return False
+        return (i["vocabulary"] > 0) == tokens and moments(i, (0,) if tokens else (shape[-1],))
+
+    def is_task(t):
+        answers, weight = t["answers"], t["weight"]
+        if t["form"] not in FORMS or not all(type(a) is str for a in answers) or not answers:
+            return False
+        if len(set(answers)) != len(answers) or not numbers([weight]) or weight <= 0:
+            return False
+        return moments(t, (0, len(answers)) if t["form"] == NUMBERS else (0,))
+
+    inputs, tasks = problem["inputs"], problem["tasks"]
+    names = [[part["name"] for part in parts] for parts in (inputs, tasks)]
+    return (
+        bool(tasks)
+        and all(len(set(of)) == len(of) for of in names)
+        and {task["input"] for task in tasks} == set(names[0])
+        and problem["heads"] in ("shared", "task")
+        and all(map(is_input, inputs))
+        and all(map(is_task, tasks))
+    )
+
+
+@pytest.mark.parametrize("problem", [PROBLEM, MIXED, ONLY_NUMBERS], ids=lambda problem: problem.name)
+def test_a_problem_that_does_not_go_together_is_refused(problem, tmp_path, record_property):
+    """In one line; and one that does is used. Its checksum is right, as a stranger can make it."""
+    folder = make_run(tmp_path / "run", [0.1, 0.2], problem=problem)
+    path, outcomes = tmp_path / "run" / "config.json", []
+    whole, value = path.read_text(), json.loads(json.dumps(dataclasses.asdict(problem)))
+    assert sound(value)
+
+    @wild(250)
+    @hypothesis.given(changes(value))
+    def try_one(found):
+        path.write_text(whole)
+        odd = changed(value, found)
+        change_config(folder, lambda held: held["about"].update(problem=odd))
+        said = refused(use, folder)
+        if not sound(odd):
+            assert said and "metrics.jsonl" not in said
+        elif said:  # what was measured is of tasks that are called otherwise, or ask for something else
+            assert "of metrics.jsonl has other tasks or examples than config.json" in said
+            assert any(field in ("name", "form", "tasks") for _, field, _ in found)
+        outcomes.append(said)
+
+    try_one()
+    record_property("corruptions", len(outcomes))
+    assert len([said for said in outcomes if said]) > 50 and None in outcomes
+
+
+def test_a_model_whose_card_does_not_go_together_is_refused(exported, tmp_path, record_property):
+    """Or it answers as it did: what its tasks are called is only said."""
+    shutil.copytree(exported / "model", tmp_path / "model")
+    path, outcomes = tmp_path / "model" / "lrn_tf.json", []
+    card = files.unseal(json.loads(path.read_text()))
+    value, before = card["about"]["problem"], answer(exported / "model")
+
+    @wild(60)
+    @hypothesis.given(changes(value))
+    def try_one(found):
+        odd = changed(value, found)
+        about = {**card["about"], "problem": odd}
+        path.write_text(json.dumps(files.seal({**card, "about": about})))
+        said = refused(lambda: outcomes.append(answer(tmp_path / "model")))
+        if said is None:
+            np.testing.assert_array_equal(outcomes[-1], before)
+        else:
+            assert "cannot be read as an exported model" in said
+            outcomes.append(None)
+        assert sound(odd) or said
+
+    try_one()
+    record_property("corruptions", len(outcomes))
+    assert len([found for found in outcomes if found is None]) > 20
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (lambda p: p["tasks"].pop(), "the pool is not what has made .* there was .* 10 modules"),
+        (lambda p: p["tasks"][3].update(answers=["a", "b", "c"]), "the pool is not what has made"),
+        (
+            lambda p: p["inputs"][0].update(shape=[8, 8, 2], mean=[1, 2], std=[1, 2]),
+            "other variables",
+        ),
+        (lambda p: p["tasks"][3].update(form="numbers", mean=[0, 0], std=[1, 1]), "has other tasks or"),
+    ],
+)
+def test_a_run_on_another_problem_is_not_loaded(exported, tmp_path, change, said):
+    """Where the weights do not fit; a stranger's word for what they are of is not taken."""
+    shutil.copytree(exported / "run", tmp_path / "run")
+    change_config(tmp_path / "run", lambda held: change(held["about"]["problem"]))
+    lines = tmp_path / "run" / "metrics.jsonl"
+    if "pop" in change.__code__.co_names:
+        text = lines.read_text().splitlines()[-1]
+        line = json.loads(text)
+        line["eval_accuracy_per_task"].popitem()
+        lines.write_text(json.dumps(line) + "\n")
+    with pytest.raises(UserError, match=said) as caught:
+        lrn_tf.load(str(tmp_path / "run"))
+    assert "\n" not in str(caught.value)
 
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 1)).astype(np.uint8)
@@ -311,7 +497,7 @@ def test_predict_says_it_in_one_line(exported, tmp_path, monkeypatch, capsys):
     graph.write_bytes(flipped(graph.read_bytes(), 1000))
     monkeypatch.setattr(sys, "argv", ["predict", f"--model={tmp_path / 'copy'}", "--task=1", "a.png"])
     with flagsaver.flagsaver(), pytest.raises(SystemExit) as ended:
-        program.run(predict.main, takes="image file")
+        program.run(predict.main, takes="file")
     assert ended.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("lrn_tf: ") and "saved_model.pb missing or not as exported" in line

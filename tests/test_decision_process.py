@@ -1,23 +1,45 @@
 """The decision process against its definition, by walking through every state of small pools."""
 
+import functools
 import itertools
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from small_pools import (
+    IMAGES_4,
+    ROWS,
+    SAME,
+    SEQUENCES,
+    TOKENS,
+    any_inputs,
+    pool_of,
+    problem,
+    two_inputs,
+    way_back,
+)
 
-from lrn_tf.modules import pools
+from lrn_tf.data.problem import CLASSES, LABELS, NUMBERS
 from lrn_tf.modules.decision_process import DecisionProcess
-from lrn_tf.modules.pool import OUTPUT, Pool, module_names
-from lrn_tf.policy.episodes import route
-from lrn_tf.policy.router import Router
+from lrn_tf.modules.pool import Pool, module_names
+from lrn_tf.router.episodes import route
+from lrn_tf.router.router import Router
 
 DEPTHS = [2, 3, 4, 5, 6]
 
 
-def smallest_depth(pool, rules):
-    return next(depth for depth in itertools.count(1) if rules(pool, depth).valid(()))
+def distinct_tasks(pool):
+    """One task of each demand."""
+    return [k for k, demand in enumerate(pool.demands) if demand not in pool.demands[:k]]
+
+
+def smallest_depths(pool, rules):
+    """The smallest depth at which each task has a network."""
+    return [
+        next(depth for depth in itertools.count(1) if rules(pool, depth, task).valid(()))
+        for task in range(len(pool.demands))
+    ]
 
 
 def actions_of(valid):
@@ -25,32 +47,35 @@ def actions_of(valid):
 
 
 def walk(process, key):
-    """Goes through the process step by step, every valid action from every state.
+    """Goes through the process step by step, every valid action from every state, for all tasks at once.
 
     Yields:
-        Before each step and after the last: t, the actions that lead to each state, and the networks.
-        Of the states with the same key only one is followed.
+        Before each step and after the last: t, the task of each state and the actions that lead to it, and
+        the networks. Of the states of a task with the same key only one is followed.
     """
-    networks, prefixes = process.start(1), [()]
+    tasks = distinct_tasks(process.pool)
+    networks, states = process.start(tf.constant(tasks)), [(task, ()) for task in tasks]
     for t in range(1, process.depth + 1):
-        yield t, prefixes, networks
+        yield t, states, networks
         following = {}
         for row, valid in enumerate(actions_of(process.valid(networks, t))):
+            task, earlier = states[row]
             for action in sorted(valid):
-                actions = (*prefixes[row], action)
-                following.setdefault(key(actions), (row, actions))
-        rows, prefixes = zip(*following.values(), strict=True)
+                actions = (*earlier, action)
+                following.setdefault((task, key(actions)), (row, (task, actions)))
+        rows, states = zip(*following.values(), strict=True)
         parents = tf.nest.map_structure(lambda x, rows=rows: tf.gather(x, rows), networks)
-        networks = process.advance(parents, tf.constant([actions[-1] for actions in prefixes]))
-    yield process.depth + 1, prefixes, networks
+        networks = process.advance(parents, tf.constant([actions[-1] for _, actions in states]))
+    yield process.depth + 1, states, networks
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
 def test_every_state_has_the_valid_actions_of_the_definition(any_pool, depth, rules):
-    depth = max(depth, smallest_depth(any_pool, rules))
-    process, by_definition = DecisionProcess(any_pool, depth), rules(any_pool, depth)
+    depth = max(depth, *smallest_depths(any_pool, rules))
+    process = DecisionProcess(any_pool, depth)
+    by_definition = {task: rules(any_pool, depth, task) for task in distinct_tasks(any_pool)}
     no_module = any_pool.pass_id
-    role = [any_pool.kinds[kind].role for kind in any_pool.kind]
+    is_output = [any_pool.kinds[kind].role == "output" for kind in any_pool.kind]
 
     def state(actions):
         """Later steps depend on the set of modules and on the last one, not on their order."""
@@ -58,17 +83,17 @@ def test_every_state_has_the_valid_actions_of_the_definition(any_pool, depth, ru
         return frozenset(network), network[-1]
 
     most = []
-    for t, prefixes, networks in walk(process, state):
-        ends_in_output = [bool(p) and role[state(p)[1]] == OUTPUT for p in prefixes]
+    for t, states, networks in walk(process, state):
+        ends_in_output = [bool(p) and is_output[state(p)[1]] for _, p in states]
         assert networks.finished.numpy().tolist() == ends_in_output
-        assert [set(np.flatnonzero(row)) for row in networks.used.numpy()] == [
-            set(p) - {no_module} for p in prefixes
+        assert actions_of(networks.closed) == [
+            set(p) - {no_module} | by_definition[task].others for task, p in states
         ]
         if t > depth:
             assert all(ends_in_output)
             break
         found = actions_of(process.valid(networks, t))
-        assert found == [by_definition.valid(p) for p in prefixes]
+        assert found == [by_definition[task].valid(p) for task, p in states]
         assert all(found)
         most.append(max(map(len, found)))
 
@@ -76,34 +101,69 @@ def test_every_state_has_the_valid_actions_of_the_definition(any_pool, depth, ru
     assert process.max_candidates == most
 
 
-@pytest.mark.parametrize("depth", DEPTHS)
+# Those of so few modules that all sequences of them can be looked at.
+FEW = ["dead_end", "lost_input", "cycle", "cycle_reversed", "class_signature", "long_chain", "paper_1"]
+FEW += ["way_back"]
+SOME = ["two_widths", "heads_by_task", "two_inputs", "tokens", "residual_1"]
+
+
 @pytest.mark.parametrize(
-    "name",
-    ["dead_end", "lost_input", "cycle", "cycle_reversed", "class_signature", "long_chain", "paper_1"],
+    "name, depth", [*itertools.product(FEW, DEPTHS), *itertools.product(SOME, DEPTHS[:-1])]
 )
 def test_the_episodes_are_all_legal_sequences(named_pool, name, depth, rules):
-    pool = named_pool(name)
-    depth = max(depth, smallest_depth(pool, rules))
+    pool = way_back() if name == "way_back" else named_pool(name)
+    depth = max(depth, *smallest_depths(pool, rules))
     process = DecisionProcess(pool, depth)
     *_, (_, episodes, _) = walk(process, key=lambda actions: actions)
-    is_legal = rules(pool, depth).is_legal
-    sequences = itertools.product(range(len(pool) + 1), repeat=depth)
-    assert sorted(episodes) == [actions for actions in sequences if is_legal(actions)]
+    for task in distinct_tasks(pool):
+        is_legal = rules(pool, depth, task).is_legal
+        sequences = itertools.product(range(len(pool) + 1), repeat=depth)
+        found = sorted(actions for of_task, actions in episodes if of_task == task)
+        assert found == [actions for actions in sequences if is_legal(actions)]
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_reachable_modules_are_those_of_all_networks(any_pool, depth, rules):
+    depth = max(depth, *smallest_depths(any_pool, rules))
+    found = actions_of(tf.constant(DecisionProcess(any_pool, depth).reachable))
+    for task in range(len(any_pool.demands)):
+        assert found[task] == set().union(*rules(any_pool, depth, task).networks())
+
+
+def test_where_a_module_had_to_be_taken_twice_the_look_ahead_is_a_bound(rules):
+    """It goes by distances; what is valid does not."""
+    pool = way_back()
+    process, by_definition = DecisionProcess(pool, 6), rules(pool, 6)
+    used = set().union(*by_definition.networks())
+    assert used == {0, 1, 5} < set(np.flatnonzero(process.reachable[0]))
+    most = [len(by_definition.valid(p)) for p in ((), (0,), (0, 1), (0, 1, 5))]
+    assert all(bound >= m for bound, m in zip(process.max_candidates, most, strict=False))
 
 
 def test_too_shallow(any_pool, rules):
-    smallest = smallest_depth(any_pool, rules)
-    for depth in range(1, smallest):
-        with pytest.raises(ValueError, match=f"at most {depth} modules.*depth that fits is {smallest}$"):
+    smallest = smallest_depths(any_pool, rules)
+    for depth in range(1, max(smallest)):
+        task = next(k for k, fits in enumerate(smallest) if fits > depth)
+        demand = any_pool.demands[task]
+        with pytest.raises(ValueError, match=f"depth that fits is {smallest[task]}$") as raised:
             DecisionProcess(any_pool, depth)
-    DecisionProcess(any_pool, smallest)
+        said = str(raised.value)
+        assert f"no network of at most {depth} modules leads from an input {demand.input} " in said
+        assert f"output module for {demand.space or 'it'} in this pool" in said
+    DecisionProcess(any_pool, max(smallest))
 
 
 def test_no_depth_fits():
-    paper = pools.paper((4, 4, 1), 2, 1)
-    no_bridge = Pool([k for k in paper.kinds if k.name in ("conv_in", "fc", "fc_out")], paper.image)
+    paper = pool_of("paper", problem([IMAGES_4], SAME), 1)
+    kinds = [k for k in paper.kinds if k.name in ("conv_in", "fc", "fc_out")]
     with pytest.raises(ValueError, match="no depth fits"):
-        DecisionProcess(no_bridge, 6)
+        DecisionProcess(Pool(kinds, paper.inputs, paper.demands), 6)
+
+
+def test_no_depth_fits_a_task_whose_input_nobody_takes():
+    pool = two_inputs()
+    with pytest.raises(ValueError, match=r"an input \(2, 2, 1\) to an output module for two .* no depth"):
+        DecisionProcess(Pool([k for k in pool.kinds if k.name != "image_in"], pool.inputs, pool.demands), 6)
 
 
 def test_pass(any_pool):
@@ -122,32 +182,46 @@ def test_pass(any_pool):
 
 def uniform_choices(process, batch, rng):
     """Episodes of a router that chooses any valid action with equal probability."""
-    networks, actions = process.start(batch), []
+    tasks = rng.integers(len(process.pool.demands), size=batch)
+    networks, actions = process.start(tf.constant(tasks)), []
     for t in range(1, process.depth + 1):
         score = process.valid(networks, t).numpy() * rng.uniform(0.1, 1, (batch, len(process.pool) + 1))
         actions.append(score.argmax(axis=1).astype(np.int32))
         networks = process.advance(networks, tf.constant(actions[-1]))
-    return np.stack(actions, axis=1)
+    return tasks, np.stack(actions, axis=1)
 
 
-def router_choices(process, batch, rng):
+def router_choices(process, batch, rng, problem):
     keras.utils.set_random_seed(0)
-    router = Router(process.pool.image, 3, len(process.pool), process.max_candidates, d_model=8)
-    images = tf.constant(rng.normal(size=(batch, *process.pool.image)), tf.float32)
-    tasks = tf.constant(rng.integers(3, size=batch), tf.int32)
-    return route(router, process, images, tasks, seed=tf.constant([1, 2])).actions.numpy()
+    pool = process.pool
+    router = Router(problem.inputs, problem.input_of, len(pool), process.max_candidates, d_model=8)
+    tasks = rng.integers(problem.num_tasks, size=batch).astype(np.int32)
+    given = any_inputs(pool, batch, rng), tf.constant(tasks)
+    return tasks, route(router, process, *given, seed=tf.constant([1, 2])).actions.numpy()
 
 
-@pytest.mark.parametrize("choose", [uniform_choices, router_choices])
-@pytest.mark.parametrize("make", [pools.paper, pools.pyramid])
-def test_ten_thousand_episodes_are_legal(make, choose, rules):
-    pool = make((5, 7, 1), 3, 3)
-    process = DecisionProcess(pool, 5)
-    episodes = choose(process, 10_000, np.random.default_rng(0)).tolist()
-    is_legal = rules(pool, 5).is_legal
-    assert all(is_legal(tuple(actions)) for actions in episodes)
+IMAGES, EACH = ("images", (5, 7, 1)), ("images", "sequences", "rows", "tokens")
+PROBLEMS = {
+    "paper": ([IMAGES], [("images", CLASSES, 3)] * 3, "shared"),
+    "residual": ([IMAGES], [("images", CLASSES, 3), ("images", LABELS, 3), ("images", NUMBERS, 2)], "task"),
+    "transformer": ([IMAGES], [("images", CLASSES, 3)] * 2 + [("images", CLASSES, 4)] * 2, "shared"),
+    "mixed": ([IMAGES, SEQUENCES, ROWS, TOKENS], [(x, CLASSES, 2) for x in EACH] * 2, "shared"),
+}
+
+
+@pytest.mark.parametrize("by_router", [False, True])
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_ten_thousand_episodes_are_legal(name, by_router, rules):
+    posed = problem(*PROBLEMS[name])
+    pool = pool_of(name, posed, 5 if name == "transformer" else 3)
+    process, rng = DecisionProcess(pool, 5), np.random.default_rng(0)
+    choose = functools.partial(router_choices, problem=posed) if by_router else uniform_choices
+    tasks, episodes = choose(process, 10_000, rng)
+    is_legal = [rules(pool, 5, task).is_legal for task in range(posed.num_tasks)]
+    episodes = list(map(tuple, episodes.tolist()))
+    assert all(is_legal[task](actions) for task, actions in zip(tasks, episodes, strict=True))
     # The sample is no handful of paths over and over.
-    assert len(set(map(tuple, episodes))) > 300
+    assert len(set(episodes)) > 300
 
 
 def test_oracle_sees_what_is_illegal(named_pool, rules):
@@ -167,3 +241,19 @@ def test_oracle_sees_what_is_illegal(named_pool, rules):
     assert not is_legal("conv_in.0", "flat_out.0", "flat_out.1", "PASS")
     assert not is_legal("conv_in.0", "conv_in.1", "PASS", "flat_out.0")
     assert not is_legal("conv.0", "PASS", "PASS", "flat_out.0")
+
+
+def test_oracle_sees_what_is_illegal_for_a_task(named_pool, rules):
+    inputs, heads = named_pool("two_inputs"), named_pool("heads_by_task")
+
+    def tasks_of(pool, *names):
+        number = {name: m for m, name in enumerate(module_names(pool.by_kind))}
+        path = tuple(number[name] for name in names)
+        return [k for k in range(3) if rules(pool, len(path), k).is_legal(path)]
+
+    assert tasks_of(inputs, "row_in.1", "hidden.0", "out.1") == [0]
+    assert tasks_of(inputs, "row_in.1", "hidden.0", "out_3.0") == [2]
+    assert tasks_of(inputs, "image_in.1", "of_images.0", "out_of_images.0") == [1]
+    assert tasks_of(inputs, "image_in.1", "of_images.0", "meet.0", "out_3.0") == []
+    assert [tasks_of(heads, "in.0", f"out.{i}") for i in range(3)] == [[0], [1], [2]]
+    assert [tasks_of(heads, "in.0", "hidden.1", f"out_wide.{i}") for i in range(4)] == [[2], [2], [0], [0]]

@@ -7,14 +7,16 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from small_pools import IMAGES_4, ROWS, SAME, SEQUENCES, TOKENS, any_inputs, pool_of, problem
 
-from lrn_tf.modules import pools
+from lrn_tf.data.problem import CLASSES, NUMBERS
 from lrn_tf.modules.dispatch import Modules, run_all
-from lrn_tf.modules.pool import HIDDEN, INPUT, OUTPUT, Kind, Pool
+from lrn_tf.modules.pool import HIDDEN, INPUT, OUTPUT, Demand, Kind, Pool
 from lrn_tf.modules.waves import Waves
-from lrn_tf.modules.weights import split
+from lrn_tf.modules.weights import LARGE, is_stack, split
 
 BATCH, DEPTH = 12, 5
+IMAGES_8 = ("images", (8, 8, 1))
 
 
 def with_passes(networks, depth, no_module, rng):
@@ -26,12 +28,18 @@ def with_passes(networks, depth, no_module, rng):
     return episodes
 
 
+def networks_of_all_tasks(pool, depth, rules):
+    """Every network of at most `depth` modules that some task may have."""
+    tasks = range(len(pool.demands))
+    return sorted(set().union(*(rules(pool, depth, task).networks() for task in tasks)))
+
+
 # --- Waves
 
 
 @pytest.mark.parametrize("depth", [3, 4, 6])
 def test_every_network_runs_in_its_order(any_pool, depth, rules):
-    networks = list(rules(any_pool, depth).networks())
+    networks = networks_of_all_tasks(any_pool, depth, rules)
     paths = with_passes(networks, depth, any_pool.pass_id, np.random.default_rng(0))
     waves = Waves(any_pool, depth)
     schedule = waves.schedule(tf.constant(paths))
@@ -52,13 +60,19 @@ def test_every_network_runs_in_its_order(any_pool, depth, rules):
 
 
 def test_waves_of_the_papers_pool():
-    pool = pools.paper((8, 8, 1), 2, 5)
+    pool = pool_of("paper", problem([IMAGES_8], SAME), 5)
     names = [[pool.kinds[k].name for k in kinds] for kinds in Waves(pool, 4).kinds]
     assert names == [["conv_in"], ["conv"], ["conv"], ["flat_fc"], ["fc"], ["flat_out"], ["fc_out"]]
 
 
 def test_no_more_waves_than_copies():
-    assert len(Waves(pools.paper((8, 8, 1), 2, 1), 6).kinds) == 6
+    assert len(Waves(pool_of("paper", problem([IMAGES_8], SAME), 1), 6).kinds) == 6
+
+
+def test_no_wave_for_kinds_on_no_network(named_pool):
+    pool = named_pool("lost_input")
+    names = [[pool.kinds[k].name for k in kinds] for kinds in Waves(pool, 5).kinds]
+    assert names == [["in"], ["out"]]
 
 
 # --- Dispatch
@@ -76,7 +90,21 @@ def odd_layers():
             Kind("norm", HIDDEN, half, half, lambda: keras.layers.LayerNormalization(), 3),
             Kind("out", OUTPUT, half, (3,), dense_of_flat, 2),
         ],
-        image,
+        [image],
+    )
+
+
+def large_vocabulary():
+    """Tokens whose modules have a large table each, beside small ones."""
+    words = -(-LARGE // 4)
+    return Pool(
+        [
+            Kind("large", INPUT, (3,), (3, 4), lambda: keras.layers.Embedding(words, 4), 2),
+            Kind("small", INPUT, (3,), (3, 4), lambda: keras.layers.Embedding(9, 4), 2),
+            Kind("out", OUTPUT, (3, 4), (3,), dense_of_flat, 2),
+        ],
+        [(3,)],
+        tokens=[(3,)],
     )
 
 
@@ -84,12 +112,18 @@ def dense_of_flat():
     return keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(3)])
 
 
-LARGER = {
-    "paper": lambda: pools.paper((8, 8, 1), 3, 2),
-    "pyramid": lambda: pools.pyramid((8, 8, 3), 3, 2),
-    "odd_layers": odd_layers,
+OF_IMAGES = [("images", CLASSES, 3)] * 2 + [("images", CLASSES, 5)] * 2 + [("images", NUMBERS, 1)]
+OF_ALL = [("images", CLASSES, 3), ("sequences", CLASSES, 3), ("rows", NUMBERS, 1), ("tokens", CLASSES, 2)]
+BUILT_IN = {
+    "paper": lambda: pool_of("paper", problem([IMAGES_8], SAME), 2),
+    "paper_by_task": lambda: pool_of("paper", problem([IMAGES_8], OF_IMAGES, heads="task"), 2),
+    "residual": lambda: pool_of("residual", problem([("images", (8, 8, 3))], SAME), 2),
+    "transformer": lambda: pool_of("transformer", problem([("images", (8, 8, 3))], OF_IMAGES), 2),
+    "mixed": lambda: pool_of("mixed", problem([IMAGES_4, SEQUENCES, ROWS, TOKENS], OF_ALL), 2),
 }
+LARGER = {**BUILT_IN, "odd_layers": odd_layers, "large_vocabulary": large_vocabulary}
 CUSTOM = ["cycle", "cycle_reversed", "same_signature", "dead_end", "lost_input"]
+CUSTOM += ["two_widths", "heads_by_task", "two_inputs", "tokens"]
 
 
 def make_modules(pool, policy="float32"):
@@ -105,8 +139,16 @@ def make_modules(pool, policy="float32"):
     return modules
 
 
-def random_images(pool, dtype=tf.float32):
-    return tf.constant(np.random.default_rng(0).normal(size=(BATCH, *pool.image)), dtype)
+def random_inputs(pool, dtype="float32", count=BATCH):
+    given = any_inputs(pool, count, np.random.default_rng(0), dtype)
+    return tf.nest.map_structure(tf.constant, given)
+
+
+def sample(pool, rules, count, rng, depth=DEPTH):
+    """Random legal episodes of all tasks, int32 `[count, depth]`, in random order."""
+    tasks = len(pool.demands)
+    of_task = [rules(pool, depth, task).sample(-(-count // tasks), rng) for task in range(tasks)]
+    return rng.permutation(np.concatenate(of_task))[:count]
 
 
 def in_graph(modules):
@@ -114,33 +156,37 @@ def in_graph(modules):
     return tf.function(functools.partial(results, modules, dispatched), autograph=False)
 
 
-def dispatched(modules, images, paths):
-    return modules(images, paths)[0]
+def dispatched(modules, inputs, paths):
+    return modules(inputs, paths)[0]
 
 
-def one_by_one(modules, images, paths):
-    """Each example alone through the layers of its path."""
+def one_by_one(modules, inputs, paths):
+    """Each example alone through the layers of its path, from the input that the first of them takes."""
+    pool, inputs = modules.pool, dict(zip(modules.pool.inputs, tf.nest.flatten(inputs), strict=True))
     logits = []
     for row, path in enumerate(paths.numpy()):
-        x = images[row : row + 1]
-        for m in path[path < modules.pool.pass_id]:
+        x = inputs[pool.kinds[pool.kind[path[0]]].input][row : row + 1]
+        for m in path[path < pool.pass_id]:
             x = modules.run_module(m, x)
-        logits.append(tf.cast(x, tf.float32))
+        x = tf.cast(x, tf.float32)
+        logits.append(tf.concat([x, tf.zeros((1, pool.width - x.shape[1]))], axis=1))
     return tf.concat(logits, axis=0)
 
 
-def results(modules, run, images, paths):
-    """Logits, and the gradients of images and of all weights: one tuple per module."""
+def results(modules, run, inputs, paths):
+    """Logits, and the gradients of inputs (but tokens) and of all weights: one tuple per module."""
+    watched = [x for x in tf.nest.flatten(inputs) if x.dtype.is_floating]
     with tf.GradientTape() as tape:
-        tape.watch(images)
-        logits = run(modules, images, paths)
+        tape.watch(watched)
+        logits = run(modules, inputs, paths)
         # A sum would give every example and class the same gradient.
         factors = tf.reshape(tf.linspace(0.5, 2.0, tf.size(logits)), tf.shape(logits))
         loss = tf.reduce_mean(tf.sin(logits) * factors)
-    of_images, of_kinds = tape.gradient(loss, [images, modules.weights], unconnected_gradients="zero")
+    of_inputs, of_kinds = tape.gradient(loss, [watched, modules.weights], unconnected_gradients="zero")
+    of_kinds = tf.nest.map_structure(tf.convert_to_tensor, of_kinds)
     kinds = zip(modules.pool.kinds, of_kinds, strict=True)
-    of_modules = [module for kind, mine in kinds for module in split(mine) or [()] * kind.dup]
-    return logits, of_images, of_modules
+    of_modules = [module for kind, mine in kinds for module in split(mine) or [()] * kind.count]
+    return logits, of_inputs, of_modules
 
 
 def assert_near(found, expected):
@@ -168,37 +214,113 @@ def exact_modules(request, named_pool):
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_equals_both_oracles(exact_modules, scenario, rules):
     modules, dispatch = exact_modules
-    episodes = rules(modules.pool, DEPTH).sample(20 * BATCH, np.random.default_rng(1))
+    episodes = sample(modules.pool, rules, 20 * BATCH, np.random.default_rng(1))
     paths = tf.constant(SCENARIOS[scenario](episodes)[:BATCH])
-    images = random_images(modules.pool, tf.float64)
-    found = dispatch(images, paths)
-    assert_near(found, results(modules, run_all, images, paths))
-    assert_near(found, results(modules, one_by_one, images, paths))
+    inputs = random_inputs(modules.pool, "float64", len(paths))
+    found = dispatch(inputs, paths)
+    assert_near(found, results(modules, run_all, inputs, paths))
+    assert_near(found, results(modules, one_by_one, inputs, paths))
+    # Of a module that has weights, the gradient is 0 if and only if no example chose it.
     for m, gradients in enumerate(found[2]):
-        if m not in paths.numpy():
-            assert not any(np.any(g) for g in gradients)
+        assert any(np.any(g) for g in gradients) == (m in paths.numpy() and len(gradients) > 0)
 
 
-@pytest.mark.parametrize("name", LARGER)
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_any_network_of_a_built_in_pool_runs(name, rules):
+    """All of them at once."""
+    pool = BUILT_IN[name]()
+    modules = make_modules(pool, "float64")
+    networks = networks_of_all_tasks(pool, DEPTH, rules)
+    assert len(networks) > 40
+    paths = tf.constant(with_passes(networks, DEPTH, pool.pass_id, np.random.default_rng(0)))
+    inputs = random_inputs(pool, "float64", len(networks))
+    logits, chosen = tf.function(modules, autograph=False)(inputs, paths)
+    assert np.isfinite(logits).all()
+    assert_near(logits, run_all(modules, inputs, paths))
+    assert chosen.numpy().tolist() == [sum(m in network for network in networks) for m in range(len(pool))]
+    # No two networks do the same.
+    answers = {row.tobytes() for row in np.round(one_example(modules, inputs, paths), 6)}
+    assert len(answers) == len(networks)
+    for row, network in zip(logits.numpy(), networks, strict=True):
+        width = pool.kinds[pool.kind[network[-1]]].output[0]
+        assert row[:width].all() and not row[width:].any()
+
+
+def one_example(modules, inputs, paths):
+    """What each network answers to the first example."""
+    same = tf.nest.map_structure(lambda x: tf.repeat(x[:1], len(paths), axis=0), inputs)
+    return modules(same, paths)[0].numpy()
+
+
+@pytest.mark.parametrize("name", ["two_inputs", "tokens", "mixed"])
+def test_what_else_an_example_brings_does_not_count(name, named_pool, rules):
+    pool = LARGER[name]() if name in LARGER else named_pool(name)
+    modules = make_modules(pool, "float64")
+    dispatch, rng = in_graph(modules), np.random.default_rng(5)
+    paths = sample(pool, rules, BATCH, rng)
+    inputs, others = random_inputs(pool, "float64"), any_inputs(pool, BATCH, rng, "float64")
+    brought = [pool.inputs.index(pool.kinds[pool.kind[path[0]]].input) for path in paths]
+    mixed = []
+    for i, (mine, other) in enumerate(zip(inputs, others, strict=True)):
+        is_mine = np.reshape(np.array(brought) == i, [-1] + [1] * (mine.ndim - 1))
+        mixed.append(tf.constant(np.where(is_mine, mine, 9 * other if other.dtype.kind == "f" else other)))
+    found, expected = (dispatch(x, tf.constant(paths)) for x in (tuple(mixed), inputs))
+    assert_near(found[0], expected[0])
+    assert_near(found[2], expected[2])
+    floating = [i for i, x in enumerate(inputs) if x.dtype.is_floating]
+    for i, gradient in zip(floating, found[1], strict=True):
+        assert [bool(np.any(row)) for row in gradient] == [b == i for b in brought]
+
+
+def test_tokens_keep_their_numbers_in_bfloat16():
+    """It has no whole number between 256 and 258. Also where the table is inside of other layers."""
+
+    def inside():
+        return keras.Sequential([keras.Sequential([keras.layers.Embedding(600, 2)]), keras.layers.ReLU()])
+
+    kinds = [
+        Kind("plain", INPUT, (3,), (3, 2), lambda: keras.layers.Embedding(600, 2), 2),
+        Kind("inside", INPUT, (3,), (3, 2), inside, 1),
+        Kind("out", OUTPUT, (3, 2), (6,), keras.layers.Flatten, 1),
+    ]
+    pool = Pool(kinds, [(3,)], [Demand((3,), "any", 6)], tokens=[(3,)])
+    modules = make_modules(pool, "mixed_bfloat16")
+    tokens = tf.constant([[257, 259, 511], [599, 1, 300], [513, 515, 517]])
+    found, _ = modules(tokens, tf.constant([[m, 3] for m in range(3)]))
+    for m, (row, answer) in enumerate(zip(tokens.numpy(), found, strict=True)):
+        (table,) = modules.weights_of(m)
+        expected = np.maximum(table.numpy()[row], 0) if m == 2 else table.numpy()[row]
+        np.testing.assert_allclose(answer, expected.ravel(), rtol=0.01)
+
+
+def test_large_tables_are_variables_of_their_own():
+    large, small, _ = make_modules(large_vocabulary()).weights
+    assert not is_stack(large[0]) and is_stack(small[0])
+
+
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("residual", "mixed")]
+
+
+@pytest.mark.parametrize("name", ["paper", "transformer", "odd_layers", "large_vocabulary", *SLOW])
 def test_float32(name, rules):
     """As it is used: with gradients, and without them, where TensorFlow may optimise more away."""
     pool = LARGER[name]()
     modules = make_modules(pool)
-    episodes = rules(pool, DEPTH).sample(BATCH, np.random.default_rng(2))
-    images = random_images(pool)
+    episodes = sample(pool, rules, BATCH, np.random.default_rng(2))
+    inputs = random_inputs(pool)
     dispatch, forward = in_graph(modules), tf.function(modules, autograph=False)
     for paths in (episodes, episodes[:1].repeat(BATCH, axis=0)):
-        expected = results(modules, run_all, images, tf.constant(paths))
-        logits, *gradients = dispatch(images, tf.constant(paths))
+        expected = results(modules, run_all, inputs, tf.constant(paths))
+        logits, *gradients = dispatch(inputs, tf.constant(paths))
         assert_near(logits, expected[0])
         # One ReLU that jumps stays far below this bound, a wrong gradient far above.
         pairs = zip(tf.nest.flatten(gradients), tf.nest.flatten(expected[1:]), strict=True)
         error = tf.linalg.global_norm([a - b for a, b in pairs])
         assert error < 0.05 * tf.linalg.global_norm(tf.nest.flatten(expected[1:]))
 
-        logits, chosen = forward(images, tf.constant(paths))
+        logits, chosen = forward(inputs, tf.constant(paths))
         assert_near(logits, expected[0])
-        assert_near(dispatched(modules, images, tf.constant(paths)), logits)
+        assert_near(dispatched(modules, inputs, tf.constant(paths)), logits)
         assert logits.dtype == tf.float32
         assert chosen.numpy().tolist() == [int((paths == m).sum()) for m in range(len(pool))]
     assert (chosen.numpy() == 0).any()
@@ -230,7 +352,7 @@ def recorder_pool():
             Kind("a", HIDDEN, (3,), (3,), Recorder, 4),
             Kind("out", OUTPUT, (3,), (3,), Recorder, 2),
         ],
-        (3,),
+        [(3,)],
     )
 
 
@@ -266,7 +388,7 @@ def test_examples_share_a_run_whatever_step_they_chose_it_at():
             Kind("in", INPUT, (3,), (3,), Recorder, 1),
             Kind("out", OUTPUT, (3,), (3,), Recorder, 1),
         ],
-        (3,),
+        [(3,)],
     )
     modules = Modules(pool, 4)
     Recorder.calls.clear()
@@ -274,15 +396,16 @@ def test_examples_share_a_run_whatever_step_they_chose_it_at():
     assert [rows for _, rows in Recorder.calls] == [3, 3]
 
 
-def test_bfloat16(rules):
+@pytest.mark.parametrize("name", ["paper", "transformer", "tokens"])
+def test_bfloat16(name, named_pool, rules):
     """Layers compute in bfloat16; weights and logits stay in float32."""
-    pool = LARGER["paper"]()
-    paths = tf.constant(rules(pool, DEPTH).sample(BATCH, np.random.default_rng(4)))
-    images = random_images(pool)
+    pool = LARGER[name]() if name in LARGER else named_pool(name)
+    paths = tf.constant(sample(pool, rules, BATCH, np.random.default_rng(4)))
+    inputs = random_inputs(pool)
     half, full = make_modules(pool, "mixed_bfloat16"), make_modules(pool)
     for mine, theirs in zip(*(tf.nest.flatten(m.weights) for m in (full, half)), strict=True):
         mine.assign(theirs)
-    found, expected = in_graph(half)(images, paths), results(full, run_all, images, paths)
+    found, expected = in_graph(half)(inputs, paths), results(full, run_all, inputs, paths)
     assert {x.dtype for x in tf.nest.flatten(found)} == {tf.float32}
     np.testing.assert_allclose(found[0], expected[0], atol=0.1)
     assert np.any(found[0] != expected[0])

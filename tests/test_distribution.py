@@ -11,11 +11,11 @@ import time
 import pytest
 from tiny_run import checkpoint_steps, lines
 
+from lrn_tf.devices import distribution
 from lrn_tf.errors import UserError
 from lrn_tf.settings import resolve
-from lrn_tf.training import distribution
 
-SMALL = ("--dup=2", "--depth=3", "--d_model=16", "--batch_size=32", "--minibatch_size=16")
+SMALL = ("--batch_size=32",)
 # A worker waits no longer than this for one that is gone; it takes ten seconds.
 PATIENCE = 90
 
@@ -99,10 +99,20 @@ def assert_same(folder, expected):
 
 
 # With the pointer, which is compiled faster: an actor does not know of devices.
-LRN = ("--method=lrn", "--actor=pointer", "--max_steps=20")
-# Fewer steps: max pooling of blank pixels, which all are the same but for rounding, lets differences grow.
+SMALL_LRN = (
+    "--method=lrn",
+    "--dup=2",
+    "--depth=3",
+    "--d_model=16",
+    "--minibatch_size=16",
+    "--actor=pointer",
+)
+LRN = (*SMALL_LRN, "--max_steps=20")
+# Fewer steps: max pooling of blank pixels, which all are the same but for rounding, lets differences grow,
+# and so do tasks of a few examples.
 METHODS = [
     LRN,
+    (*SMALL_LRN, "--benchmark=mixed_mtl", "--heads=task", "--sampling=equal", "--max_steps=4"),
     ("--method=routing", "--blocks=3", "--max_steps=5"),
     ("--method=routing", "--blocks=3", "--policy=approximate", "--agents=dispatched", "--max_steps=5"),
     ("--method=cross_stitch", "--max_steps=5"),

@@ -7,14 +7,23 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lrn_tf.data.batches import DeviceExamples, consecutive_rows
-from lrn_tf.data.benchmarks import Examples
+from lrn_tf.data.examples import Examples, consecutive_rows
+from lrn_tf.data.problem import CLASSES, LABELS, NUMBERS, InputSpec, Problem, TaskSpec
 from lrn_tf.methods.method import Prediction
-from lrn_tf.modules.pools import paper
+from lrn_tf.modules.built_in import paper
+from lrn_tf.modules.pool import Pool
 from lrn_tf.results.evaluation import BATCH_SIZE, Evaluation, Evaluator
 
-TASKS, CLASSES, DEPTH = 4, 3, 4
-POOL = paper((2, 2, 1), CLASSES, dup=2)
+TASKS, WIDTH, DEPTH = 4, 3, 4
+IMAGES = InputSpec("images", (2, 2, 1), "uint8", (0.0,), (1.0,))
+
+
+def problem_of(*tasks):
+    return Problem("fake", (IMAGES,), tuple(tasks))
+
+
+PROBLEM = problem_of(*(TaskSpec(f"task {k}", "images", CLASSES, ("a", "b", "c")) for k in range(TASKS)))
+POOL = Pool.of(paper(PROBLEM, dup=2), PROBLEM)
 
 
 class Oracle:
@@ -23,7 +32,7 @@ class Oracle:
     kinds = POOL.by_kind
 
     def __init__(self, size, rng):
-        self.logits = rng.normal(size=(size, CLASSES)).astype(np.float32)
+        self.logits = rng.normal(size=(size, WIDTH)).astype(np.float32)
         # PASS among them, and modules 4 and 9 in nobody's network.
         ids = [m for m in range(len(POOL) + 1) if m not in (4, 9)]
         self.paths = np.stack([rng.permutation(ids)[:DEPTH] for _ in range(size)]).astype(np.int32)
@@ -39,8 +48,8 @@ def examples(size, rng):
     images = np.zeros((size, 2, 2, 1), np.uint8)
     images[:, 0, 0, 0], images[:, 0, 1, 0] = np.divmod(np.arange(size), 256)
     task = rng.choice([0, 1, 3], size, p=[0.5, 0.3, 0.2]).astype(np.int32)  # none of task 2
-    label = rng.integers(0, CLASSES, size).astype(np.int32)
-    return Examples(np.arange(size, dtype=np.int32), task, label, images)
+    label = rng.integers(0, WIDTH, size).astype(np.int32)
+    return Examples(np.arange(size, dtype=np.int32), task, label, (images,))
 
 
 def log_softmax(x):
@@ -52,24 +61,24 @@ def log_softmax(x):
 def test_the_whole_test_set_once(size):
     rng = np.random.default_rng(size)
     oracle, held = Oracle(size, rng), examples(size, rng)
-    zero, one = np.zeros(1, np.float32), np.ones(1, np.float32)
-    evaluation = Evaluator(oracle, DeviceExamples(held, zero, one), TASKS)()
+    evaluation = Evaluator(oracle, held, PROBLEM)()
 
     predicted = oracle.logits.argmax(axis=1)
-    right = predicted == held.label
+    right = predicted == held.target
     assert evaluation.task.tolist() == held.task.tolist()
-    assert evaluation.label.tolist() == held.label.tolist()
+    assert evaluation.target.tolist() == evaluation.label.tolist() == held.target.tolist()
     assert evaluation.predicted.tolist() == predicted.tolist()
     assert evaluation.right.tolist() == right.tolist()
     assert evaluation.paths.tolist() == oracle.paths.tolist()
     log_p = log_softmax(oracle.logits)
+    np.testing.assert_allclose(evaluation.answers, np.exp(log_p), rtol=1e-5)
     np.testing.assert_allclose(evaluation.probability, np.exp(log_p.max(axis=1)), rtol=1e-5)
     np.testing.assert_allclose(evaluation.path_probability, np.exp(oracle.log_policy), rtol=1e-5)
-    ce = -log_p[np.arange(size), held.label]
-    np.testing.assert_allclose(evaluation.cross_entropy, ce, rtol=1e-5, atol=1e-6)
+    ce = -log_p[np.arange(size), held.target]
+    np.testing.assert_allclose(evaluation.loss, ce, rtol=1e-5, atol=1e-6)
 
     assert evaluation.examples.tolist() == np.bincount(held.task, minlength=TASKS).tolist()
-    assert evaluation.ce == pytest.approx(ce.mean(), rel=1e-6)
+    assert evaluation.mean_loss == pytest.approx(ce.mean(), rel=1e-6)
     assert evaluation.confidence == pytest.approx(np.exp(oracle.log_policy.astype(float)).mean(), rel=1e-6)
 
     chosen = np.zeros((TASKS, len(POOL)), int)
@@ -93,13 +102,135 @@ def test_evaluating_again_sees_the_weights_as_they_are():
     rng = np.random.default_rng(0)
     oracle, held = Oracle(300, rng), examples(300, rng)
     oracle.logits = tf.Variable(oracle.logits)
-    evaluate = Evaluator(
-        oracle, DeviceExamples(held, np.zeros(1, np.float32), np.ones(1, np.float32)), TASKS
-    )
+    evaluate = Evaluator(oracle, held, PROBLEM)
     evaluate()
-    oracle.logits.assign(100 * tf.one_hot(held.label, CLASSES))
+    oracle.logits.assign(100 * tf.one_hot(held.target, WIDTH))
     assert evaluate().accuracy == 1.0
-    assert evaluate().ce == pytest.approx(0.0, abs=1e-6)
+    assert evaluate().mean_loss == pytest.approx(0.0, abs=1e-6)
+
+
+# Classes, fewer of them, numbers, a single one, labels; and of each one that has no examples.
+MEAN, STD = (1.5, -2.0), (0.5, 30.0)
+FORMS = problem_of(
+    TaskSpec("three", "images", CLASSES, ("a", "b", "c")),
+    TaskSpec("two", "images", CLASSES, ("no", "yes")),
+    TaskSpec("sizes", "images", NUMBERS, ("height", "width"), MEAN, STD),
+    TaskSpec("age", "images", NUMBERS, ("years",), (40.0,), (10.0,)),
+    TaskSpec("marks", "images", LABELS, ("red", "round")),
+    *(TaskSpec(f"no {form}", "images", form, ("a", "b")) for form in (CLASSES, LABELS)),
+    TaskSpec("no numbers", "images", NUMBERS, ("a", "b"), (0.0, 0.0), (1.0, 1.0)),
+)
+
+
+def examples_of_forms(size, rng, tasks):
+    """Of some of the tasks of FORMS, with targets filled up by 0."""
+    held = examples(size, rng)
+    task, target = rng.choice(tasks, size).astype(np.int32), np.zeros((size, WIDTH), np.float32)
+    for i, k in enumerate(task):
+        spec = FORMS.tasks[k]
+        if spec.form == CLASSES:
+            target[i, 0] = rng.integers(spec.width)
+        elif spec.form == NUMBERS:
+            target[i, : spec.width] = rng.normal(spec.mean, spec.std)
+        else:
+            target[i, : spec.width] = rng.integers(0, 2, spec.width)
+    return Examples(held.row, task, target, held.inputs)
+
+
+def by_hand(logits, task, target):
+    """Answers, right share and loss of one example of FORMS."""
+    width, answers = task.width, np.zeros(WIDTH)
+    x, y = logits[:width].astype(np.float64), target[:width].astype(np.float64)
+    if task.form == CLASSES:
+        log_p = log_softmax(x[None])[0]
+        answers[:width] = np.exp(log_p)
+        return answers, float(x.argmax() == target[0]), -log_p[int(target[0])]
+    if task.form == NUMBERS:
+        answers[:width] = x * task.std + task.mean
+        return answers, 0.0, np.mean(((answers[:width] - y) / task.std) ** 2)
+    p = 1 / (1 + np.exp(-x))
+    answers[:width] = p
+    return answers, np.mean((p > 0.5) == y), np.mean(-y * np.log(p) - (1 - y) * np.log(1 - p))
+
+
+@pytest.mark.parametrize("tasks", [[0, 1, 2, 3, 4], [2, 3], [0, 3], [1, 4], [4]], ids=str)
+def test_answers_of_any_form(tasks):
+    rng = np.random.default_rng(tasks)
+    oracle, held = Oracle(400, rng), examples_of_forms(400, rng, tasks)
+    e = Evaluator(oracle, held, FORMS)()
+    expected = [
+        by_hand(x, FORMS.tasks[k], y) for x, k, y in zip(oracle.logits, held.task, held.target, strict=True)
+    ]
+    answers, right, loss = (np.array(column) for column in zip(*expected, strict=True))
+    np.testing.assert_allclose(e.answers, answers, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(e.right, right, rtol=1e-6)
+    np.testing.assert_allclose(e.loss, loss, rtol=1e-4, atol=1e-6)
+    assert e.mean_loss == pytest.approx(loss.mean(), rel=1e-5)
+
+    rated = ~np.isin(held.task, [2, 3])
+    if rated.any():
+        assert e.accuracy == pytest.approx(right[rated].mean(), rel=1e-6)
+    else:
+        assert e.accuracy is None
+    for k in range(FORMS.num_tasks):
+        mine = held.task == k
+        if FORMS.tasks[k].form == NUMBERS:
+            assert np.isnan(e.accuracy_per_task[k])
+        else:
+            share = right[mine].mean() if mine.any() else 0
+            assert e.accuracy_per_task[k] == pytest.approx(share, rel=1e-6)
+    for k in set(tasks) & {2, 3}:
+        mine, width = held.task == k, FORMS.tasks[k].width
+        true, told = held.target[mine, :width].astype(np.float64), answers[mine, :width]
+        mae, r2 = e.errors(k)
+        np.testing.assert_allclose(mae, np.abs(true - told).mean(axis=0), rtol=1e-5)
+        np.testing.assert_allclose(r2, 1 - ((true - told) ** 2).mean(axis=0) / true.var(axis=0), rtol=1e-4)
+
+
+def test_what_metrics_have_of_any_form():
+    rng = np.random.default_rng(1)
+    held = examples_of_forms(300, rng, [0, 1, 2, 3, 4])
+    e = Evaluator(Oracle(300, rng), held, FORMS)()
+    found = e.metrics()
+    assert list(found["eval_accuracy_per_task"]) == ["three", "two", "marks", "no classes", "no labels"]
+    assert (
+        list(found["eval_mae_per_task"])
+        == ["sizes", "age", "no numbers"]
+        == list(found["eval_r2_per_task"])
+    )
+    assert found["eval_mae_per_task"]["sizes"] == pytest.approx(e.errors(2)[0].mean())
+    assert found["eval_r2_per_task"]["sizes"] == pytest.approx(e.errors(2)[1].mean())
+    assert found["eval_mae_per_task"]["no numbers"] == found["eval_r2_per_task"]["no numbers"] == 0
+    assert found["eval_accuracy"] == e.accuracy and found["eval_loss"] == e.mean_loss
+    assert found["routes"].unused_modules == e.unused_modules
+    # All of it is JSON's: no number is NumPy's.
+    for group in ("eval_accuracy_per_task", "eval_mae_per_task", "eval_r2_per_task"):
+        assert {type(value) for value in found[group].values()} == {float}
+
+
+@pytest.mark.parametrize(
+    "true, told, mae, r2",
+    [
+        ([1, 2, 3, 6], [1, 2, 3, 6], 0, 1),
+        ([1, 2, 3, 6], [3, 3, 3, 3], 1.5, 0),  # the mean
+        ([1, 2, 3, 6], [4, 4, 4, 4], 2, -4 / 14),
+        ([1, 2, 3, 6], [1, 2, 3, 4], 0.5, 1 - 4 / 14),
+        ([5, 5, 5, 5], [5, 5, 5, 5], 0, 0),  # there is nothing to tell
+        ([5, 5, 5, 5], [4, 4, 4, 4], 1, 0),
+        ([7], [9], 2, 0),
+    ],
+)
+def test_errors_by_hand(true, told, mae, r2):
+    n = len(true)
+    task = TaskSpec("x", "images", NUMBERS, ("y",), (0.0,), (1.0,))
+    target, answers = (np.array(a, np.float32)[:, None] for a in (true, told))
+    zeros = np.zeros(n)
+    e = Evaluation(
+        problem_of(task), {}, np.zeros(n, int), target, answers, zeros, zeros, np.zeros((n, 0), int), zeros
+    )
+    assert [error.tolist() for error in e.errors(0)] == [[pytest.approx(mae)], [pytest.approx(r2)]]
+    assert e.accuracy is None and np.isnan(e.accuracy_per_task).all()
+    assert e.metrics()["routes"] is None
 
 
 @pytest.mark.parametrize("size, batch_size", [(1, 1), (5, 2), (6, 2), (7, 256), (512, 256)])
@@ -119,10 +250,12 @@ def evaluation(chosen):
 def recorded(task, paths, num_tasks, num_modules, right=True):
     """An evaluation of which only tasks, paths and right answers matter."""
     task, ones = np.asarray(task), np.ones(len(task))
-    right = np.broadcast_to(right, len(task)).astype(int)
+    right = np.broadcast_to(right, len(task)).astype(float)
     kinds = {"one kind": range(num_modules)}
+    tasks = problem_of(*(TaskSpec(f"{k}", "images", CLASSES, ("no", "yes")) for k in range(num_tasks)))
+    answers = np.tile([0.0, 1.0], (len(task), 1))
     return Evaluation(
-        num_tasks, kinds, task, ones.astype(int), right, ones, 0 * ones, np.asarray(paths), ones
+        tasks, kinds, task, ones.astype(int), answers, right, 0 * ones, np.asarray(paths), ones
     )
 
 

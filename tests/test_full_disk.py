@@ -13,16 +13,16 @@ import tensorflow as tf
 from tiny_run import assert_same_run, run
 
 from lrn_tf import compare
-from lrn_tf.data.benchmarks import load
+from lrn_tf.data.benchmarks import asked, load
 from lrn_tf.errors import UserError
-from lrn_tf.export import export
-from lrn_tf.main import enough_memory
 from lrn_tf.methods import build
 from lrn_tf.results import curves
+from lrn_tf.serving.export import export
 from lrn_tf.settings import resolve
 from lrn_tf.storage import files, runs
 from lrn_tf.storage.workdir import Workdir
 from lrn_tf.training import trainer
+from lrn_tf.training.train import enough_memory
 
 
 @pytest.fixture
@@ -239,10 +239,10 @@ def test_an_output_that_takes_nothing(output, said):
 
 def test_memory_that_is_not_enough(monkeypatch):
     settings = resolve({"method": "shared"})
-    problem = load(settings)
+    benchmark = load(*asked(settings))
     monkeypatch.setattr(build, "_memory", lambda: 10**4)
     with pytest.raises(UserError, match="more than the 0.0 GB that this machine has; choose a smaller"):
-        build.describe(problem, settings)
+        build.describe(benchmark, settings)
     for error in (MemoryError(), tf.errors.ResourceExhaustedError(None, None, "OOM when allocating")):
         with pytest.raises(UserError, match="memory is not enough; choose a smaller --dup") as caught:
             with enough_memory():

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 from as_on_gpu import as_on_gpu
 
-from lrn_tf.data.benchmarks import load
+from lrn_tf.data.benchmarks import asked, load
 from lrn_tf.methods.build import build
 from lrn_tf.settings import resolve
 from lrn_tf.storage.workdir import Workdir
@@ -12,17 +12,26 @@ from lrn_tf.training.trainer import Trainer
 
 
 def traced_step(**given):
-    """The trainer's step on digits with the paper's pool."""
-    settings = resolve(dict(benchmark="digits_mtl", workdir="not made", d_model=16, **given))
-    benchmark = load(settings)
+    """The trainer's step on a benchmark that needs no download."""
+    settings = resolve(dict(workdir="not made", dup=2, depth=4, d_model=16, **given))
+    benchmark = load(*asked(settings))
     trainer = Trainer(build(benchmark.problem, settings), benchmark, settings, Workdir(settings))
     rows = tf.TensorSpec([settings.batch_size], tf.int32)
     return as_on_gpu(trainer._train_step.get_concrete_function(rows, tf.TensorSpec([], tf.float32)))
 
 
-@pytest.fixture(scope="module")
-def step():
-    return traced_step(dup=2, depth=4, augment="flip_shift")
+STEPS = {
+    "digits": dict(benchmark="digits_mtl", augment="flip_shift"),
+    # Several inputs, forms of answers, and heads of tasks' own.
+    "mixed": dict(benchmark="mixed_mtl", heads="task", batch_size=64),
+    "residual": dict(benchmark="digits_mtl", pool="residual", actor="pointer"),
+    "transformer": dict(benchmark="digits_mtl", pool="transformer", actor="pointer"),
+}
+
+
+@pytest.fixture(scope="module", params=STEPS)
+def step(request):
+    return traced_step(**STEPS[request.param])
 
 
 def test_every_operation_has_a_kernel_for_gpus(step):

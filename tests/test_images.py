@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lrn_tf.data.images import augment
+from lrn_tf.data.images import augment, resize, standardise
 
 KINDS = ("none", "flip", "flip_shift")
 
@@ -45,3 +45,41 @@ def test_the_seed_decides(kind):
     first, same, other = (augment(images(), kind, tf.constant([0, s])).numpy() for s in (1, 1, 2))
     np.testing.assert_array_equal(first, same)
     assert (first != other).any()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", [(5, 8), (5, 8, 3)])
+def test_what_is_no_image_stays_as_it_is(kind, shape):
+    given = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    np.testing.assert_array_equal(augment(tf.constant(given), kind, tf.constant([3, 4])), given)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_images_of_numbers_become_what_those_of_bytes_do(kind):
+    given, seed = images(), tf.constant([3, 4])
+    found = augment(tf.constant(given, tf.float32) / 7, kind, seed)
+    np.testing.assert_array_equal(found, augment(tf.constant(given), kind, seed).numpy() / np.float32(7))
+
+
+def test_resized_to_its_own_size_an_image_is_the_same():
+    np.testing.assert_array_equal(resize(images(), (16, 17)), images())
+
+
+@pytest.mark.parametrize("size", [(4, 4), (8, 5), (31, 32)])
+def test_resized_images_are_bytes_as_bright_as_before(size):
+    given = images()[:50]
+    found = resize(given, size)
+    assert found.dtype == tf.uint8 and found.shape == (50, *size, 2)
+    assert abs(found.numpy().mean() - given.mean()) < 3
+    flat = np.full((1, 8, 8, 1), 200, np.uint8)
+    assert (resize(flat, size).numpy() == 200).all()
+
+
+def test_standardised_images_have_mean_zero_and_variance_one():
+    given = images()
+    mean, std = (
+        getattr(given, of)(axis=(0, 1, 2), dtype=np.float64).astype(np.float32) for of in ("mean", "std")
+    )
+    found = standardise(given, mean, std).numpy()
+    np.testing.assert_allclose(found.mean(axis=(0, 1, 2), dtype=np.float64), 0, atol=1e-5)
+    np.testing.assert_allclose(found.std(axis=(0, 1, 2), dtype=np.float64), 1, rtol=1e-5)

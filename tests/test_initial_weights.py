@@ -6,31 +6,42 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from small_pools import problem
 
-from lrn_tf.data.benchmarks import Problem
+from lrn_tf.data.problem import CLASSES, NUMBERS
 from lrn_tf.methods.build import METHODS, build
-from lrn_tf.settings import resolve
+from lrn_tf.settings import LRNS, resolve
 
-TASKS = tuple(f"task {k}" for k in range(7))
-PROBLEM = Problem("any", TASKS, (("no", "yes"),) * len(TASKS), (8, 8, 1), (0.0,), (1.0,))
+IMAGES = problem([("images", (8, 8, 1))], [("images", CLASSES, 2)] * 7)
+BY_TASK = problem([("images", (8, 8, 1))], [("images", CLASSES, 2)] * 7, heads="task")
+SEVERAL = problem(
+    [("images", (8, 8, 1)), ("rows", (21,)), ("sequences", (6, 20)), ("tokens", (20,))],
+    [("images", CLASSES, 3), ("rows", CLASSES, 3), ("sequences", NUMBERS, 2), ("tokens", CLASSES, 3)],
+)
 CASES = [
-    *(dict(method=method) for method in METHODS),
-    dict(actor="pointer"),
-    dict(method="routing", agents="dispatched", policy="approximate"),
+    *((dict(method=method), IMAGES) for method in METHODS),
+    (dict(actor="pointer"), IMAGES),
+    (dict(method="routing", agents="dispatched", policy="approximate"), IMAGES),
+    (dict(pool="paper", heads="task"), BY_TASK),
+    (dict(pool="residual"), IMAGES),
+    (dict(pool="transformer"), IMAGES),
+    (dict(pool="mixed"), SEVERAL),
 ]
 
 
-def random_weights(given):
+def random_weights(given, posed):
     """What initializers drew, by name: weights that are one constant have nothing to repeat."""
     keras.utils.set_random_seed(0)
-    method = build(PROBLEM, resolve({"dup": 3, "depth": 4, "d_model": 32, **given}))
+    if given.get("method", "lrn") in LRNS:
+        given = {"dup": 3, "depth": 4, "d_model": 32, **given}
+    method = build(posed, resolve(given))
     weights = [w.numpy() for w in tf.nest.flatten(method.weights)]
     return [w for w in weights if w.size > 1 and np.ptp(w) > 0]
 
 
-@pytest.mark.parametrize("given", CASES, ids=lambda given: "-".join(given.values()))
-def test_no_two_weights_are_equal_or_correlated(given):
-    weights = random_weights(given)
+@pytest.mark.parametrize("given, posed", CASES, ids=["-".join(given.values()) for given, _ in CASES])
+def test_no_two_weights_are_equal_or_correlated(given, posed):
+    weights = random_weights(given, posed)
     assert len(weights) > 3
     # Rows of tables and of stacks too (short ones may be a plan, as those of cross-stitch units are): an
     # initializer with a seed repeats itself from its beginning.

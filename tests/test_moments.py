@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from lrn_tf.policy.moments import EPSILON, RATE, RunningMoments
+from lrn_tf.learning.moments import EPSILON, RATE, RunningMoments
 
 STEPS = 3
 

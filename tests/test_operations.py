@@ -1,5 +1,6 @@
 """A model from a stranger: whatever its graph holds, loading and asking it touches no file."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -8,53 +9,159 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from made_runs import MIXED
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from tensorflow.python.trackable.resource import CapturableResource
 
 import lrn_tf
-from lrn_tf.data.benchmarks import load
+from lrn_tf.data.problem import CLASSES, LABELS, NUMBERS, InputSpec, Problem, TaskSpec
+from lrn_tf.devices.precision import layers_compute_in
 from lrn_tf.errors import UserError
-from lrn_tf.export import CARD
 from lrn_tf.methods.build import build
-from lrn_tf.operations import COMPUTING, SERVING, more_than_computing, only_computing
-from lrn_tf.served import Served
-from lrn_tf.settings import LRNS, SGD_METHODS, resolve
+from lrn_tf.serving.card import CARD
+from lrn_tf.serving.operations import COMPUTING, SERVING, more_than_computing, only_computing
+from lrn_tf.serving.served import Served
+from lrn_tf.settings import LRNS, POOLS, SGD_METHODS, resolve
 from lrn_tf.storage import files
-from lrn_tf.training.precision import layers_compute_in
 
+IMAGE = InputSpec("images", (8, 8, 3), "uint8", (100.0, 90.0, 80.0), (50.0, 40.0, 30.0))
+# Tasks of images: of two and three classes, of numbers, and of labels.
+FORMS = Problem(
+    "forms",
+    (IMAGE,),
+    (
+        TaskSpec("two", "images", CLASSES, ("no", "yes")),
+        TaskSpec("again", "images", CLASSES, ("down", "up")),
+        TaskSpec("three", "images", CLASSES, ("a", "b", "c")),
+        TaskSpec("sizes", "images", NUMBERS, ("height", "width"), (1.0, 2.0), (3.0, 4.0)),
+        TaskSpec("marks", "images", LABELS, ("red", "round", "large")),
+    ),
+)
+ONLY_CLASSES = dataclasses.replace(FORMS, tasks=FORMS.tasks[:3])
 LRN = dict(dup=1, depth=3)
-# All methods, and every choice within them that brings operations of its own.
+# All methods and built-in pools, and every choice within them that brings operations of its own.
 EXPORTS = [
-    dict(method="lrn", pool="pyramid", d_model=16, dtype="bfloat16", **LRN),
-    dict(method="lrn", actor="pointer", d_model=4, **LRN),
-    dict(method="random_route", d_model=4, **LRN),  # too narrow for the folded decoder
-    dict(method="routing", agents="single", policy="approximate", dtype="bfloat16"),
-    dict(method="routing", agents="dispatched", policy="tabular_literal"),
-    dict(method="cross_stitch", dtype="bfloat16"),
-    dict(method="task_fc"),
-    dict(method="task_head", dtype="bfloat16"),
-    dict(method="shared"),
+    (FORMS, dict(method="lrn", pool="paper", actor="pointer", d_model=4, **LRN)),
+    (FORMS, dict(method="lrn", pool="residual", d_model=16, dtype="bfloat16", dup=2, depth=4)),
+    (FORMS, dict(method="lrn", pool="transformer", heads="task", d_model=4, **LRN)),
+    (MIXED, dict(method="lrn", pool="mixed", heads="task", d_model=4, actor="pointer", **LRN)),
+    (MIXED, dict(method="lrn", pool="mixed", d_model=16, dtype="bfloat16", **LRN)),
+    (FORMS, dict(method="random_route", d_model=4, **LRN)),  # too narrow for the folded decoder
+    (ONLY_CLASSES, dict(method="routing", agents="single", policy="approximate", dtype="bfloat16")),
+    (ONLY_CLASSES, dict(method="routing", agents="dispatched", policy="tabular_literal")),
+    (FORMS, dict(method="cross_stitch", dtype="bfloat16")),
+    (FORMS, dict(method="task_fc")),
+    (FORMS, dict(method="task_head", dtype="bfloat16")),
+    (FORMS, dict(method="shared")),
 ]
 
 
-def test_every_method_is_among_them():
-    assert {given["method"] for given in EXPORTS} == {*LRNS, *SGD_METHODS}
+def test_every_method_and_pool_is_among_them():
+    assert {given["method"] for _, given in EXPORTS} == {*LRNS, *SGD_METHODS}
+    assert {given.get("pool", "paper") for _, given in EXPORTS} == {*POOLS}
 
 
-@pytest.mark.parametrize("given", EXPORTS, ids=lambda given: "-".join(map(str, given.values())))
-def test_what_is_exported_is_allowed(given, tmp_path):
-    settings = resolve({**given, "examples": 128})
-    problem = load(settings).problem
+def batch(problem, size, rng):
+    """Some of what examples may bring, of every input, and their tasks."""
+    inputs = {}
+    for given in problem.inputs:
+        shape, high = (size, *given.shape), {"uint8": 256, "int32": given.vocabulary}.get(given.dtype)
+        drawn = rng.integers(0, high, shape) if high else rng.normal(size=shape)
+        inputs[given.name] = drawn.astype(given.dtype)
+    return inputs, np.arange(size, dtype=np.int32) % problem.num_tasks
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "problem, given",
+    EXPORTS,
+    ids=lambda of: getattr(of, "name", None) or "-".join(map(str, of.values())),
+)
+def test_what_is_exported_is_allowed_and_answers_alike(problem, given, tmp_path):
+    """An untrained network: as it was, as TensorFlow loads it, and as we do."""
+    settings = resolve(given)
+    problem = dataclasses.replace(problem, heads=settings.heads)
     with layers_compute_in(settings.dtype):
         served = Served(build(problem, settings), problem)
     tf.saved_model.save(served, str(tmp_path), signatures=served.functions)
-    keras.backend.clear_session()
     model = SavedModel.FromString((tmp_path / "saved_model.pb").read_bytes())
     found = more_than_computing(model)
     assert not found, (
         f"an exported model {found}, so lrn_tf.load would refuse it; if that reads and writes no file, and"
-        f" changes nothing outside of the model, add it to lrn_tf/operations.py, and else export without it"
+        f" changes nothing outside of the model, add it to lrn_tf/serving/operations.py, and else export"
+        f" without it"
     )
+    card = {"about": {"problem": dataclasses.asdict(problem)}, "files": files.checksums(tmp_path)}
+    (tmp_path / CARD).write_text(json.dumps(files.seal(card)))
+    inputs, tasks = batch(problem, 3 * problem.num_tasks, np.random.default_rng(1))
+    expected = served.functions["serving_default"](
+        **{name: tf.constant(x) for name, x in inputs.items()}, tasks=tf.constant(tasks)
+    )
+    answers = lrn_tf.load(str(tmp_path))(inputs, tasks)
+    assert answers.keys() == expected.keys()
+    exact = 1e-5 if settings.dtype == "float32" else 1e-2
+    for name, value in expected.items():
+        if value.dtype == tf.string:
+            assert [text.encode() for text in answers[name].ravel()] == value.numpy().ravel().tolist()
+        else:
+            np.testing.assert_allclose(answers[name], value, rtol=exact, atol=exact, err_msg=name)
+    keras.backend.clear_session()
+
+
+# Layers that modules of a user's may have, besides those of the built-in pools; of sequences and of images.
+LAYERS = [
+    *(keras.layers.Activation(name) for name in ("elu", "selu", "softplus", "softsign", "tanh", "silu")),
+    *(
+        keras.layers.Activation(name)
+        for name in ("relu6", "leaky_relu", "hard_sigmoid", "mish", "exponential")
+    ),
+    *(keras.layers.Conv1D(4, 3, padding=padding) for padding in ("same", "causal", "valid")),
+    *(keras.layers.AveragePooling1D(2), keras.layers.MaxPooling1D(2), keras.layers.GlobalMaxPooling1D()),
+    *(keras.layers.UnitNormalization(), keras.layers.RMSNormalization(), keras.layers.PReLU()),
+    *(keras.layers.ZeroPadding1D(1), keras.layers.Cropping1D(1), keras.layers.UpSampling1D(2)),
+    *(keras.layers.Permute((2, 1)), keras.layers.RepeatVector(2), keras.layers.Rescaling(2.0)),
+    *(keras.layers.Conv2D(4, 3, dilation_rate=2), keras.layers.Conv2DTranspose(4, 3, strides=2)),
+    *(keras.layers.DepthwiseConv2D(3), keras.layers.SeparableConv2D(4, 3, padding="same")),
+    *(
+        keras.layers.AveragePooling2D(2),
+        keras.layers.MaxPooling2D(2),
+        keras.layers.GlobalAveragePooling2D(),
+    ),
+    *(keras.layers.UpSampling2D(2, interpolation=how) for how in ("nearest", "bilinear")),
+    *(keras.layers.ZeroPadding2D(1), keras.layers.Cropping2D(1), keras.layers.Resizing(3, 3)),
+]
+OF_SEQUENCES = (
+    *(keras.layers.Conv1D, keras.layers.AveragePooling1D, keras.layers.MaxPooling1D, keras.layers.Permute),
+    *(keras.layers.GlobalMaxPooling1D, keras.layers.ZeroPadding1D, keras.layers.Cropping1D),
+    keras.layers.UpSampling1D,
+)
+
+
+def operations_of(function):
+    """Names of all operations of a concrete function, and of those that it calls."""
+    graph = function.graph.as_graph_def()
+    nodes = [*graph.node, *(node for f in graph.library.function for node in f.node_def)]
+    return {node.op for node in nodes}
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.name)
+def test_layers_of_a_users_modules_may_be_loaded(layer):
+    shape = (None, 6, 4) if isinstance(layer, OF_SEQUENCES) else (None, 6, 6, 4)
+    shape = (None, 4) if isinstance(layer, keras.layers.RepeatVector) else shape
+    function = tf.function(lambda x: layer(x), autograph=False)
+    found = operations_of(function.get_concrete_function(tf.TensorSpec(shape, tf.float32)))
+    assert found - {"Placeholder"} <= COMPUTING
+
+
+def test_nothing_that_is_allowed_touches_a_file_or_another_process():
+    """By what TensorFlow says of its operations: none has a side effect but to fail, or to call others."""
+    from tensorflow.python.framework import op_def_registry
+
+    calling = {"If", "PartitionedCall", "StatefulPartitionedCall", "StatelessIf"}
+    for name in COMPUTING:
+        known = op_def_registry.get(name)
+        assert known is not None, f"{name} is no operation"
+        assert not known.is_stateful or name in calling | {"Assert", "ReadVariableOp"}, name
 
 
 def reseal(folder):
@@ -256,6 +363,18 @@ def with_file(name):
     return change
 
 
+def with_pipe(name, listed=True):
+    """Whoever opens it waits for ever."""
+
+    def change(folder):
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+        if not listed:
+            listing("saved_model.pb", "fingerprint.pb", INDEX)(folder)
+
+    return change
+
+
 def with_weights_elsewhere(folder):
     """Through a link, to where no checksum was made."""
     shutil.move(folder / "variables", folder.parent / "elsewhere")
@@ -275,6 +394,8 @@ INDEX, DATA = "variables/variables.index", "variables/variables.data-00000-of-00
         (with_weights_elsewhere, f"{INDEX} not among what was exported"),
         (with_file("variables/variables.data-00001-of-00002"), "00001-of-00002 not among"),
         (with_file("saved_model.pbtxt"), "saved_model.pbtxt not among"),
+        (with_pipe(DATA), f"{DATA} missing or not as exported"),
+        (with_pipe(DATA, listed=False), f"{DATA} not among"),
         (with_file("assets/words.txt"), "assets/words.txt not among"),
         (with_file("debug/saved_model_debug_info.pb"), "debug_info.pb not among"),
     ],

@@ -6,10 +6,10 @@ import os
 import pytest
 
 import lrn_tf
-from lrn_tf import export as export_module
 from lrn_tf import main
 from lrn_tf.errors import UserError
-from lrn_tf.export import CARD, export
+from lrn_tf.serving import export as export_module
+from lrn_tf.serving.export import CARD, export
 from lrn_tf.settings import resolve
 from lrn_tf.storage import files
 
@@ -47,12 +47,49 @@ def test_two_exports_at_once_end_with_one_whole_model(exported, tmp_path, monkey
 @pytest.mark.parametrize("output", ["run", "run/model", "run/..", "run/../run/", "link", "link/new"])
 def test_a_model_is_no_part_of_a_run(exported, tmp_path, monkeypatch, output):
     """Nor a run of a model. It is said before anything is trained, and before TensorFlow is started."""
-    monkeypatch.setattr(main, "prepare", lambda settings: pytest.fail("too late"))
+    monkeypatch.setattr(main, "import_tensorflow", lambda *_: pytest.fail("too late"))
     (tmp_path / "link").symlink_to(tmp_path / "run")
     run, output = str(tmp_path / "run"), str(tmp_path / output)
     with pytest.raises(UserError, match="lie one in the other; give another folder to export to"):
         main.train(resolve({"workdir": run, "export_dir": output}))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "output, why",
+    [
+        ("file/model", "Not a directory"),
+        ("file/deep/model", "Not a directory"),
+        ("/proc/model", "No such file or directory"),
+        ("/dev/full/model", "Not a directory"),
+        ("x" * 300, "File name too long"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_refused_before_training(tmp_path, monkeypatch, output, why):
+    monkeypatch.setattr(main, "import_tensorflow", lambda *_: pytest.fail("too late"))
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(UserError, match=rf"cannot export to .* .{why}.; give another folder"):
+        main.train(resolve({"workdir": str(tmp_path / "run"), "export_dir": str(tmp_path / output)}))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
+def test_a_place_without_permission_is_refused_before_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(main, "import_tensorflow", lambda *_: pytest.fail("too late"))
+    (tmp_path / "closed").mkdir(mode=0o500)
+    with pytest.raises(UserError, match="cannot export to .* .Permission denied."):
+        main.train(
+            resolve({"workdir": str(tmp_path / "run"), "export_dir": str(tmp_path / "closed/model")})
+        )
+
+
+@pytest.mark.parametrize("folder", ["", "new", "new/folder", "link", "link/new"])
+def test_what_is_tried_leaves_nothing(tmp_path, folder):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to("there")
+    files.check_writable(tmp_path / folder)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["link", "there"]
 
 
 def test_a_run_within_a_model_is_not_replaced_with_it(exported, tmp_path):

@@ -1,11 +1,31 @@
-"""Pools: what they refuse, how they number modules, and how large the paper's is."""
+"""Pools: what they refuse, how they number modules, whom these serve, and how large built-in ones are."""
+
+import itertools
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+from small_pools import heads_by_task, pool_of, problem, two_inputs, two_widths
 
-from lrn_tf.modules import pools
-from lrn_tf.modules.pool import HIDDEN, INPUT, OUTPUT, Kind, Pool, build_layer, module_names
+from lrn_tf.data.problem import CLASSES, LABELS, NUMBERS, SHARED
+from lrn_tf.errors import UserError
+from lrn_tf.modules import built_in
+from lrn_tf.modules.blocks import Positions, ResidualBlock
+from lrn_tf.modules.decision_process import DecisionProcess
+from lrn_tf.modules.pool import (
+    HIDDEN,
+    INPUT,
+    OUTPUT,
+    Demand,
+    Kind,
+    Pool,
+    build_layer,
+    describe,
+    differences,
+    module_names,
+)
+from lrn_tf.settings import resolve
 
 IMAGE = (4, 4, 1)
 
@@ -14,18 +34,31 @@ def dense(units):
     return lambda: keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(units)])
 
 
-def kind(name, role, taken, given, layer=None, dup=1):
-    return Kind(name, role, taken, given, layer or dense(given[0]), dup)
+def kind(name, role, taken, given, layer=None, dup=1, serves=()):
+    return Kind(name, role, taken, given, layer or dense(given[0]), dup, serves)
+
+
+SMALLEST = kind("in", INPUT, IMAGE, (3,)), kind("out", OUTPUT, (3,), (2,))
 
 
 def smallest(*others):
-    return Pool([kind("in", INPUT, IMAGE, (3,)), kind("out", OUTPUT, (3,), (2,)), *others], IMAGE)
+    return Pool([*SMALLEST, *others], [IMAGE])
+
+
+def images_of(shape, *tasks, heads=SHARED):
+    """A problem of tasks that are shown images: a form and a number of answers each."""
+    return problem([("images", shape)], [("images", *task) for task in tasks], heads)
+
+
+def paper(shape, answers, dup):
+    """The paper's pool, for two tasks that share their output modules."""
+    return pool_of("paper", images_of(shape, *[(CLASSES, answers)] * 2), dup)
 
 
 def test_numbering_and_names():
-    pool = pools.paper((8, 8, 3), 5, 3)
+    pool = paper((8, 8, 3), 5, 3)
     assert len(pool) == pool.pass_id == 18
-    assert pool.num_classes == 5
+    assert pool.width == 5
     assert module_names(pool.by_kind)[:4] == ["conv_in.0", "conv_in.1", "conv_in.2", "conv.0"]
     assert module_names(pool.by_kind)[-1] == "fc_out.2"
     assert pool.kind.tolist() == [k for k in range(6) for _ in range(3)]
@@ -40,12 +73,12 @@ def test_numbering_with_unequal_dup():
 
 
 def test_the_image_is_signature_0_even_if_no_kind_names_it_first():
-    pool = Pool([kind("out", OUTPUT, (3,), (2,)), kind("in", INPUT, IMAGE, (3,))], IMAGE)
+    pool = Pool([kind("out", OUTPUT, (3,), (2,)), kind("in", INPUT, IMAGE, (3,))], [IMAGE])
     assert pool.signatures == [IMAGE, (3,)]
 
 
 def test_followers():
-    pool = pools.paper((8, 8, 3), 5, 2)
+    pool = paper((8, 8, 3), 5, 2)
     name = [k.name for k in pool.kinds]
     followers = {name[k]: [name[f] for f in pool.followers(k)] for k in range(6)}
     assert followers == {
@@ -63,21 +96,91 @@ def test_nothing_follows_an_output_module_even_where_signatures_fit():
     assert pool.followers(1) == []
 
 
+TASKS = [Demand(IMAGE, "a", 2), Demand(IMAGE, "b", 3)]
+
+
+def served(*others, demands=TASKS):
+    """A pool for tasks `a` and `b`, where b can be answered only by others."""
+    return Pool([*SMALLEST, *others], [IMAGE], demands)
+
+
 @pytest.mark.parametrize(
     "make, message",
     [
         (lambda: kind("x", "middle", (3,), (3,)), "x: role 'middle' is unknown.*hidden"),
         (lambda: kind("x", HIDDEN, (3,), (3,), dup=0), "x: dup 0 must be at least 1"),
+        (lambda: kind("x", HIDDEN, (3,), (3,), serves=("a",)), "x: only output kinds serve"),
+        (lambda: kind("x", OUTPUT, (3,), (2, 1)), r"x: output modules return \(answers,\).*\(2, 1\)"),
         (lambda: smallest(kind("in", HIDDEN, (3,), (3,))), "distinct names"),
-        (lambda: smallest(kind("out_2", OUTPUT, (3,), (5,))), "share one output signature"),
-        (lambda: smallest(kind("out_2", OUTPUT, (3,), (2, 1))), "share one output signature"),
-        (lambda: Pool([kind("in", INPUT, IMAGE, (3,))], IMAGE), "share one output signature"),
-        (lambda: Pool([kind("out", OUTPUT, IMAGE, (2, 1, 1))], IMAGE), "share one output signature"),
+        (
+            lambda: smallest(kind("out_5", OUTPUT, (3,), (5,))),
+            r"out returns 2 numbers, and tasks want \[5\]",
+        ),
+        (lambda: Pool([kind("in", INPUT, IMAGE, (3,))], [IMAGE]), "there is no output kind"),
+        (lambda: Pool(SMALLEST, [IMAGE, (5,), IMAGE]), "two have one"),
+        (lambda: served(kind("x", OUTPUT, (3,), (4,))), r"x returns 4 numbers, and tasks want \[2, 3\]"),
+        (lambda: served(kind("x", OUTPUT, (3,), (2,), serves=("c",))), "'c', which is not among.*'a', 'b'"),
+        (
+            lambda: served(kind("x", OUTPUT, (3,), (2,), serves=("a", "b"))),
+            "x returns 2 .*'b', which wants 3",
+        ),
     ],
 )
 def test_refused_pools(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_whom_output_modules_serve():
+    """Word by word: of a kind that serves some label spaces, `dup` modules for each, in their order."""
+    pool = served(
+        kind("x", OUTPUT, (3,), (3,), dup=2, serves=("b",)),
+        kind("y", OUTPUT, (3,), (2,), dup=2, serves=("c", "a")),
+        kind("z", OUTPUT, (3,), (3,)),
+        demands=[*TASKS, Demand(IMAGE, "c", 2)],
+    )
+    names = np.array(module_names(pool.by_kind))
+    assert names[pool.may[0]].tolist() == ["in.0", "out.0", "y.2", "y.3"]
+    assert names[pool.may[1]].tolist() == ["in.0", "x.0", "x.1", "z.0"]
+    assert names[pool.may[2]].tolist() == ["in.0", "out.0", "y.0", "y.1"]
+    assert [k.count for k in pool.kinds] == [1, 1, 2, 4, 1]
+    assert len(pool) == len(pool.kind) == 9
+
+
+def test_a_pool_of_a_problem():
+    """What each task brings and wants, whatever number its input has."""
+    posed = problem(
+        [("images", IMAGE), ("tokens", (6,)), ("rows", (3,))],
+        [("rows", NUMBERS, 2), ("images", CLASSES, 2), ("tokens", CLASSES, 2), ("images", LABELS, 3)],
+    )
+    kinds = [
+        kind("in", INPUT, IMAGE, (3,)),
+        kind("of_tokens", INPUT, (6,), (3,)),
+        kind("of_rows", INPUT, (3,), (3,)),
+        kind("numbers", OUTPUT, (3,), (2,), serves=("2 numbers",)),
+        kind("two", OUTPUT, (3,), (2,), serves=("2 classes",)),
+        kind("three", OUTPUT, (3,), (3,)),
+    ]
+    pool = Pool.of(kinds, posed)
+    assert pool.inputs == [IMAGE, (6,), (3,)]
+    assert [pool.takes_tokens(k) for k in range(6)] == [False, True, False, False, False, False]
+    assert pool.demands == [
+        Demand((3,), "2 numbers", 2),
+        Demand(IMAGE, "2 classes", 2),
+        Demand((6,), "2 classes", 2),
+        Demand(IMAGE, "3 labels", 3),
+    ]
+    assert pool.may[:, 3:].tolist() == [
+        [True, False, False],
+        [False, True, False],
+        [False, True, False],
+        [False, False, True],
+    ]
+    by_task = problem([("images", IMAGE)], [("images", CLASSES, 2)] * 2, heads="task")
+    heads = kind("out", OUTPUT, (3,), (2,), dup=3, serves=("task 0", "task 1"))
+    assert Pool.of([SMALLEST[0], heads], by_task).may[:, 1:].tolist() == [[True] * 3 + [False] * 3] + [
+        [False] * 3 + [True] * 3
+    ]
 
 
 def test_a_layer_must_return_what_its_kind_declares():
@@ -103,7 +206,7 @@ def fc(taken, given):
 
 def test_parameters_of_the_papers_pool_on_cifar():
     pixels = 32 * 32
-    one = pools.paper((32, 32, 3), 5, 1).count_parameters()
+    one = paper((32, 32, 3), 5, 1).count_parameters()
     assert one == {
         "conv_in": conv(3, 32),
         "conv": conv(32, 32),
@@ -113,46 +216,232 @@ def test_parameters_of_the_papers_pool_on_cifar():
         "fc_out": 256 * 5 + 5,
     }
     assert one["flat_fc"] == 8_389_376
-    ten = pools.paper((32, 32, 3), 5, 10).count_parameters()
+    ten = paper((32, 32, 3), 5, 10).count_parameters()
     assert ten == {name: 10 * count for name, count in one.items()}
 
 
 def test_parameters_of_the_papers_pool_on_mini_imagenet():
-    counts = pools.paper((84, 84, 3), 5, 10).count_parameters()
+    counts = paper((84, 84, 3), 5, 10).count_parameters()
     assert counts["flat_fc"] == 10 * fc(84 * 84 * 32, 256)
     assert 585e6 < sum(counts.values()) < 595e6
 
 
-def test_parameters_of_the_pyramid():
-    one = pools.pyramid((9, 9, 1), 2, 1).count_parameters()
+def block(taken, given):
+    """Two norms, two convolutions without biases, and a third where the width changes."""
+    return 2 * taken + 2 * given + 9 * taken * given + 9 * given * given + (taken != given) * taken * given
+
+
+def test_parameters_of_residual_blocks():
+    one = pool_of("residual", images_of((9, 9, 1), *[(CLASSES, 2)] * 2), 1).count_parameters()
     assert one == {
-        "stem": conv(1, 16),
-        "stem_half": conv(1, 32),
-        "down_half": conv(16, 32),
-        "block": 2 * conv(32, 32),
-        "down_quarter": conv(32, 64),
-        "flat_wide": fc(3 * 3 * 64, 256),
-        "pool_narrow": fc(64, 128),
-        "narrow_wide": fc(128, 256),
-        "half_out": 5 * 5 * 32 * 2 + 2,
-        "wide_out": 256 * 2 + 2,
-        "narrow_out": 128 * 2 + 2,
+        "stem": 9 * 1 * 32 + 32,
+        "block": block(32, 32),
+        "half": block(32, 64),
+        "block_half": block(64, 64),
+        "quarter": block(64, 128),
+        "block_quarter": block(128, 128),
+        "out_half": 2 * 64 + 64 * 2 + 2,
+        "out_quarter": 2 * 128 + 128 * 2 + 2,
     }
 
 
-@pytest.mark.parametrize("make", pools.POOLS.values())
-@pytest.mark.parametrize("image", [(4, 4, 1), (9, 7, 3)])
-def test_every_kind_keeps_its_promise(make, image):
-    pool = make(image, 3, 1)
+@pytest.mark.parametrize("dup", [1, 10])
+def test_residual_blocks_have_an_order_of_magnitude_fewer_parameters_than_the_papers_pool(dup):
+    posed = images_of((32, 32, 3), *[(CLASSES, 5)] * 20)
+    count = {name: sum(pool_of(name, posed, dup).count_parameters().values()) for name in built_in.POOLS}
+    assert count["residual"] < count["paper"] / 10
+    assert count["transformer"] < count["paper"] / 10
+
+
+def test_parameters_of_a_transformer():
+    one = pool_of("transformer", images_of((8, 6, 3), *[(CLASSES, 5)] * 2), 1).count_parameters()
+    norm, width = 2 * 64, 64
+    assert one == {
+        "patches": 4 * 4 * 3 * width + width + 2 * 2 * width,
+        "attention": 2 * norm + 4 * (width * width + width) + 2 * 2 * width * width + 2 * width + width,
+        "out": norm + width * 5 + 5,
+    }
+
+
+def weights_of(layer):
+    """Random ones, so that no bias is 0 and no scale 1."""
+    rng = np.random.default_rng(0)
+    layer.set_weights([rng.normal(0.5, 0.5, w.shape).astype(np.float32) for w in layer.trainable_variables])
+    return [w.numpy() for w in layer.trainable_variables]
+
+
+def normed(x, axes, scale, shift):
+    """Mean 0 and variance 1 over some axes, then scale and shift."""
+    centred = x - x.mean(axis=axes, keepdims=True)
+    return centred / np.sqrt((centred**2).mean(axis=axes, keepdims=True) + 1e-5) * scale + shift
+
+
+def group_normed(x, scale, shift):
+    """In groups of eight channels."""
+    grouped = x.reshape(*x.shape[:3], -1, 8)
+    return normed(grouped, (1, 2, 4), 1, 0).reshape(x.shape) * scale + shift
+
+
+def convolved(x, kernel, strides):
+    return tf.nn.conv2d(x, kernel, strides, "SAME").numpy()
+
+
+@pytest.mark.parametrize("taken, given, strides", [(16, 16, 1), (16, 24, 1), (16, 32, 2), (16, 16, 2)])
+def test_a_residual_block_adds_two_convolutions_to_what_came(taken, given, strides):
+    block = ResidualBlock(given, strides)
+    block.build((None, 5, 6, taken))
+    weights = weights_of(block)
+    kernels = {k.shape: k for k in weights if k.ndim == 4}
+    (g_1, b_1), (g_2, b_2) = ([w.numpy() for w in norm.trainable_variables] for norm in block.norms)
+    first, second = (convolution.kernel.numpy() for convolution in block.convolutions)
+    x = np.random.default_rng(1).normal(size=(3, 5, 6, taken)).astype(np.float32)
+    y = np.maximum(group_normed(x, g_1, b_1), 0)
+    way = x if (taken, strides) == (given, 1) else convolved(y, kernels[1, 1, taken, given], strides)
+    y = np.maximum(group_normed(convolved(y, first, strides), g_2, b_2), 0)
+    expected = way + convolved(y, second, 1)
+    assert len(weights) == 6 + (way is not x)
+    np.testing.assert_allclose(block(x), expected, rtol=1e-4, atol=1e-4)
+    assert block.compute_output_shape(x.shape) == expected.shape
+
+
+def test_positions_are_added():
+    layer = Positions()
+    layer.build((None, 4, 3))
+    (table,) = weights_of(layer)
+    x = np.random.default_rng(1).normal(size=(2, 4, 3)).astype(np.float32)
+    np.testing.assert_allclose(layer(x), x + table, rtol=1e-6)
+
+
+def everything(heads=SHARED):
+    """Tasks of all forms, with inputs of all shapes."""
+    inputs = [("images", (4, 6, 3)), ("sequences", (5, 2)), ("rows", (7,)), ("tokens", (6,))]
+    tasks = [
+        *(("images", CLASSES, 3), ("sequences", CLASSES, 3), ("rows", NUMBERS, 1), ("rows", LABELS, 3)),
+        *(("tokens", CLASSES, 2), ("images", NUMBERS, 1)),
+    ]
+    return problem(inputs, tasks, heads)
+
+
+def test_parameters_of_mixed():
+    pool = pool_of("mixed", everything(), 2)
+    assert pool.count_parameters() == {
+        "images_in": 2 * (9 * 3 * 16 + 16 + 2 * 16),
+        "images_conv": 2 * (9 * 16 * 16 + 16 + 2 * 16),
+        "images_flat": 2 * fc(4 * 6 * 16, 64),
+        "sequences_in": 2 * (2 * 16 + 16 + 5 * 16),
+        "sequences_attention": 2 * (2 * 2 * 16 + 4 * (16 * 16 + 16) + 2 * 2 * 16 * 16 + 2 * 16 + 16),
+        "sequences_flat": 2 * fc(5 * 16, 64),
+        "rows_in": 2 * fc(7, 64),
+        "tokens_in": 2 * (7 * 16 + 6 * 16),
+        "tokens_attention": 2 * (2 * 2 * 16 + 4 * (16 * 16 + 16) + 2 * 2 * 16 * 16 + 2 * 16 + 16),
+        "tokens_flat": 2 * fc(6 * 16, 64),
+        "fc": 2 * fc(64, 64),
+        # Two tasks have three classes, and two one number, so both have copies; three labels and two
+        # classes have a task each.
+        "out_3": 2 * (64 * 3 + 3),
+        "out_1": 2 * (64 * 1 + 1),
+        "out_3_own": 64 * 3 + 3,
+        "out_2_own": 64 * 2 + 2,
+    }
+
+
+CASES = [
+    ("paper", images_of((4, 4, 1), (CLASSES, 3), (CLASSES, 3))),
+    ("paper", images_of((9, 7, 3), (CLASSES, 3), (NUMBERS, 2), heads="task")),
+    ("residual", images_of((4, 4, 1), (CLASSES, 3), (CLASSES, 3))),
+    ("residual", images_of((9, 7, 3), (CLASSES, 3), (NUMBERS, 2))),
+    ("transformer", images_of((4, 4, 1), (CLASSES, 3), (CLASSES, 3))),
+    ("transformer", images_of((9, 7, 3), (CLASSES, 3), (NUMBERS, 2))),
+    ("mixed", images_of((4, 4, 1), (CLASSES, 3), (CLASSES, 3))),
+    ("mixed", everything()),
+    ("mixed", everything(heads="task")),
+]
+
+
+@pytest.mark.parametrize("name, posed", CASES)
+def test_every_kind_keeps_its_promise(name, posed):
+    pool = pool_of(name, posed, 1)
     for k, kind in enumerate(pool.kinds):
-        layer = build_layer(kind)
+        layer = build_layer(kind, pool.takes_tokens(k))
         assert [tuple(w.shape) for w in layer.trainable_variables] == pool.weight_shapes(k)
-        assert layer(np.ones((2, *kind.input), np.float32)).shape == (2, *kind.output)
+        given = np.ones((2, *kind.input), np.int32 if pool.takes_tokens(k) else np.float32)
+        assert layer(given).shape == (2, *kind.output)
+
+
+@pytest.mark.parametrize("dup", [1, 3])
+@pytest.mark.parametrize("name, posed", CASES)
+def test_every_task_has_copies_of_what_it_shares_and_one_of_what_is_its_own(name, posed, dup):
+    """Of each output kind as many modules as there are of other kinds, or one where nobody shares it."""
+    pool = pool_of(name, posed, dup)
+    assert all(kind.dup == dup for kind in pool.kinds if kind.role != OUTPUT)
+    for task, space in enumerate(posed.space_of):
+        shared = posed.space_of.count(space) > 1
+        for taken in {kind.input for kind in pool.kinds if kind.role == OUTPUT}:
+            mine = [
+                m
+                for m, k in enumerate(pool.kind)
+                if pool.kinds[k].role == OUTPUT and pool.kinds[k].input == taken and pool.may[task, m]
+            ]
+            assert len(mine) == (dup if shared else 1)
+            assert {pool.kinds[pool.kind[m]].output for m in mine} == {(posed.tasks[task].width,)}
+    # Whoever answers has a label space, and is nobody else's.
+    names = np.array(posed.space_of)
+    for m in np.flatnonzero([pool.kinds[k].role == OUTPUT for k in pool.kind]):
+        assert len(set(names[pool.may[:, m]])) == 1
+
+
+@pytest.mark.parametrize("name", ["paper", "residual", "transformer"])
+def test_pools_of_images_take_no_other_input(name):
+    posed = everything()
+    with pytest.raises(UserError, match=f"--pool={name} needs images of one size.*rows \\[7\\]"):
+        built_in.make_pool(built_in.POOLS[name], posed, resolve({"pool": name}))
+
+
+def test_mixed_has_no_modules_for_films():
+    posed = problem([("films", (4, 4, 4, 1))], [("films", CLASSES, 2)])
+    with pytest.raises(UserError, match=r"no modules for films \[4, 4, 4, 1\]"):
+        built_in.make_pool(built_in.mixed, posed, resolve({"pool": "mixed"}))
+
+
+def test_a_pool_is_checked_against_depth_and_dup():
+    posed, settings = images_of(IMAGE, (CLASSES, 2)), resolve({"pool": "paper", "dup": 3, "depth": 2})
+    assert len(built_in.make_pool(built_in.paper, posed, settings)) == 4 * 3 + 2
+    assert len(built_in.make_pool(SMALLEST, posed, settings)) == 2
+    with pytest.raises(UserError, match="--depth=2 --pool=residual: .*smallest depth that fits is 3"):
+        built_in.make_pool(built_in.residual, posed, resolve({"pool": "residual", "dup": 3, "depth": 2}))
+    with pytest.raises(UserError, match="a pool is a list of lrn_tf.Kind"):
+        built_in.make_pool(lambda problem, dup: "kinds", posed, settings)
+
+
+def test_what_the_users_function_raises_is_said_once():
+    def broken(problem, dup):
+        raise UserError("--pool=mine.py:broken raised KeyError")
+
+    with pytest.raises(UserError, match="^--pool=mine.py:broken raised KeyError$"):
+        built_in.make_pool(broken, images_of(IMAGE, (CLASSES, 2)), resolve({}))
+
+
+def test_pools_of_other_weights_are_told_apart():
+    pool = smallest(kind("a", HIDDEN, (3,), (3,), dup=3))
+    assert describe(pool)[0] == "in: input, 4x4x1 to 3, 1 modules with weights 16x3, 3"
+    others = [
+        smallest(kind("a", HIDDEN, (3,), (3,), dup=2)),
+        smallest(kind("a", HIDDEN, (3,), (3,), lambda: keras.layers.Dense(3, use_bias=False), dup=3)),
+        smallest(kind("b", HIDDEN, (3,), (3,), dup=3)),
+        smallest(),
+        two_widths(),
+        heads_by_task(),
+        two_inputs(),
+    ]
+    lines = [describe(p) for p in (pool, *others)]
+    for (i, before), (j, now) in itertools.product(enumerate(lines), enumerate([pool, *others])):
+        assert bool(differences(before, now)) == (i != j)
+    assert differences(describe(pool), None).startswith("there was in: input")
 
 
 def test_weight_shapes_allocate_nothing():
     """No machine holds one flat_fc module of this pool: 2,252 TB."""
-    pool = pools.paper((2**18, 2**18, 3), 5, 1)
+    pool = paper((2**18, 2**18, 3), 5, 1)
     assert pool.weight_shapes(2) == [(2**41, 256), (256,), (256,), (256,)]
 
 
@@ -165,5 +454,10 @@ def test_weight_shapes_allocate_nothing():
     ],
 )
 def test_varied_network(depth, kinds):
-    pool = pools.paper((8, 8, 1), 2, 3)
+    pool = paper((8, 8, 1), 2, 3)
     assert [pool.kinds[k].name for k in pool.varied_network(depth)] == kinds
+
+
+def test_varied_network_of_a_pool_whose_networks_end_early():
+    assert smallest().varied_network(5) == [0, 1]
+    DecisionProcess(smallest(), 5)

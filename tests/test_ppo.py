@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lrn_tf.policy import ppo
+from lrn_tf.learning import ppo
 
 BATCH, DEPTH = 16, 5
 COEFFICIENTS = ppo.Coefficients()

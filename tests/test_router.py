@@ -6,15 +6,27 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from small_pools import WORDS, any_inputs, pool_of, problem
 
-from lrn_tf.modules import pools
+from lrn_tf.data.problem import CLASSES, InputSpec
 from lrn_tf.modules.decision_process import DecisionProcess
-from lrn_tf.modules.pool import INPUT, OUTPUT, Kind, Pool
-from lrn_tf.policy.actors import pack
-from lrn_tf.policy.episodes import entropy, revisit, route
-from lrn_tf.policy.router import Router
+from lrn_tf.modules.pool import INPUT, OUTPUT, Demand, Kind, Pool
+from lrn_tf.router.actors import pack
+from lrn_tf.router.encoders import make_encoder
+from lrn_tf.router.episodes import entropy, revisit, route
+from lrn_tf.router.router import Router
 
 IMAGE, TASKS, MODULES, DEPTH, WIDTH = (8, 8, 1), 3, 10, 5, 16
+
+
+def an_input(name, shape):
+    """Whole numbers, if its name is tokens."""
+    if name == "tokens":
+        return InputSpec(name, shape, "int32", (), (), WORDS)
+    return InputSpec(name, shape, "float32", (0.0,) * shape[-1], (1.0,) * shape[-1])
+
+
+ONE_INPUT = [an_input("images", IMAGE)], [0] * TASKS
 PASS = MODULES
 MOST = (MODULES + 1,) * DEPTH
 BATCH = 6
@@ -25,7 +37,7 @@ def make_router(actor="decoder", policy="float32", most=MOST):
     keras.utils.set_random_seed(0)
     keras.config.set_dtype_policy(policy)
     try:
-        router = Router(IMAGE, TASKS, MODULES, most, WIDTH, "pointer" if actor == "pointer" else "decoder")
+        router = Router(*ONE_INPUT, MODULES, most, WIDTH, "pointer" if actor == "pointer" else "decoder")
     finally:
         keras.config.set_dtype_policy("float32")
     for weight in router.trainable_variables:
@@ -73,7 +85,7 @@ def test_shapes(router):
 
 
 def test_parameters_at_the_papers_width():
-    router = Router((32, 32, 3), 20, 60, (1,) * 6, 256)
+    router = Router([an_input("images", (32, 32, 3))], [0] * 20, 60, (1,) * 6, 256)
     assert router.encoder.count_params() == 527_104
     assert router.actor.decoder.count_params() == 790_784
     images = 9 * 3 * 32 + 32 + 9 * 32 * 32 + 32 + 8 * 8 * 32 * 256 + 256
@@ -87,14 +99,107 @@ def test_scales_of_the_initial_router(actor):
 
     def make(**scales):
         keras.utils.set_random_seed(0)
-        return Router(IMAGE, TASKS, MODULES, MOST, WIDTH, actor, **scales)
+        return Router(*SEVERAL, MODULES, MOST, WIDTH, actor, **scales)
 
-    plain, scaled = make(), make(actor_scale=3.0, image_scale=0.1)
+    plain, scaled = make(), make(actor_scale=3.0, input_scale=0.1)
     last = plain.actor.logit if actor == "decoder" else plain.actor.query
-    for layer, factor in ((last, 3.0), (plain.image_encoder.layers.layers[-1], 0.1)):
+    images, *others = plain.encoders
+    of_inputs = [images.layers.layers[-1], *(encoder.last for encoder in others)]
+    for layer, factor in ((last, 3.0), *((layer, 0.1) for layer in of_inputs)):
         layer.kernel.assign(factor * layer.kernel)
     for a, b in zip(plain.get_weights(), scaled.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+SEVERAL = (
+    [
+        an_input("images", IMAGE),
+        an_input("rows", (5,)),
+        an_input("sequences", (4, 2)),
+        an_input("tokens", (6,)),
+    ],
+    [2, 0, 3, 1, 3],
+)
+
+
+def several(rng, batch):
+    """Inputs of a router with `SEVERAL`."""
+    given = [
+        rng.integers(0, WORDS, (batch, *spec.shape)).astype(np.int32)
+        if spec.vocabulary
+        else rng.normal(size=(batch, *spec.shape)).astype(np.float32)
+        for spec in SEVERAL[0]
+    ]
+    return tuple(map(tf.constant, given))
+
+
+def test_each_task_is_seen_by_the_encoder_of_its_input():
+    keras.utils.set_random_seed(0)
+    router = Router(*SEVERAL, MODULES, MOST, WIDTH)
+    inputs, tasks = several(np.random.default_rng(0), 10), tf.constant([0, 1, 2, 3, 4] * 2)
+    weights = [encoder.trainable_variables for encoder in router.encoders]
+    floating = [x for x in inputs if x.dtype.is_floating]
+    with tf.GradientTape() as tape:
+        tape.watch(floating)
+        seen = router.see(inputs, tasks)
+        one = tf.reduce_sum(tf.sin(seen[2]))  # whose task has tokens
+    of_weights, of_inputs = tape.gradient(
+        one, [[[w.value for w in mine] for mine in weights], floating], unconnected_gradients="zero"
+    )
+    for row, task in enumerate(tasks.numpy()):
+        i = SEVERAL[1][task]
+        np.testing.assert_allclose(seen[row], router.encoders[i](inputs[i][row : row + 1])[0], atol=1e-6)
+    reached = [any(np.any(tf.convert_to_tensor(g)) for g in mine) for mine in of_weights]
+    assert reached == [False, False, False, True]
+    assert not any(np.any(g) for g in of_inputs)
+
+    # What else an example brings changes nothing.
+    others, of_task = several(np.random.default_rng(1), 10), tf.gather(SEVERAL[1], tasks)
+    changed = tuple(
+        tf.where(tf.reshape(of_task == i, [-1] + [1] * (len(x.shape) - 1)), x, other)
+        for i, (x, other) in enumerate(zip(inputs, others, strict=True))
+    )
+    assert (router.see(changed, tasks).numpy() == seen.numpy()).all()
+    assert np.abs(router.see(others, tasks) - seen).max(axis=1).min() > 0.001
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("given", SEVERAL[0], ids=lambda given: given.name)
+def test_encoders_tell_apart_what_differs_in_one_place(given, policy):
+    keras.utils.set_random_seed(0)
+    keras.config.set_dtype_policy(policy)
+    try:
+        encoder = make_encoder(given, WIDTH, 1.0)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    rng = np.random.default_rng(0)
+    x = several(rng, 1)[SEVERAL[0].index(given)].numpy()
+    rows = [x]
+    for place in np.ndindex(given.shape[:1]):
+        other = x.copy()
+        other[(0, *place)] = (x[(0, *place)] + 3) % WORDS if given.vocabulary else -2 * x[(0, *place)] - 1
+        rows.append(other)
+    # The same entries at other places.
+    rows += [x[:, ::-1]]
+    seen = tf.cast(encoder(tf.concat(rows, axis=0)), tf.float32).numpy()
+    assert seen.shape == (len(rows), WIDTH)
+    apart = np.abs(seen[:, None] - seen).max(axis=2) + np.eye(len(rows))
+    assert apart.min() > 1e-4
+
+
+def test_tokens_keep_their_numbers_in_bfloat16():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        encoder = make_encoder(InputSpec("tokens", (1,), "int32", (), (), 600), WIDTH, 1.0)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    seen = tf.cast(encoder(tf.constant([[256], [257], [258], [511], [512]])), tf.float32).numpy()
+    assert (np.abs(seen[:, None] - seen).max(axis=2) + np.eye(5)).min() > 0.01
+
+
+def test_there_is_no_encoder_for_films():
+    with pytest.raises(ValueError, match=r"no encoder for the input films \[4, 8, 8, 3\]"):
+        make_encoder(an_input("films", (4, 8, 8, 3)), WIDTH, 1.0)
 
 
 def test_actions_are_a_set(router):
@@ -247,14 +352,31 @@ def test_entropy():
     np.testing.assert_allclose(entropy(tf.nn.log_softmax(logits)), [1.5 * np.log(2), 0.0], rtol=1e-6)
 
 
-@pytest.fixture(scope="module", params=[("paper", "decoder"), ("pyramid", "decoder"), ("paper", "pointer")])
+SHOWN = [("images", IMAGE)], [("images", CLASSES, 2)] * TASKS
+MIXED = (
+    [("images", IMAGE), ("rows", (3,)), ("tokens", (6,))],
+    [("tokens", CLASSES, 2), ("images", CLASSES, 2), ("rows", CLASSES, 5)],
+)
+CASES = {
+    "paper": ("paper", SHOWN, "decoder"),
+    "residual": ("residual", SHOWN, "decoder"),
+    "pointer": ("paper", SHOWN, "pointer"),
+    "mixed": ("mixed", MIXED, "decoder"),
+    "mixed pointer": ("mixed", MIXED, "pointer"),
+}
+
+
+@pytest.fixture(scope="module", params=CASES)
 def case(request):
     """A router, a process and examples."""
     keras.utils.set_random_seed(0)
-    name, actor = request.param
-    process = DecisionProcess(pools.POOLS[name](IMAGE, 2, 2), 4)
-    router = Router(IMAGE, TASKS, len(process.pool), process.max_candidates, WIDTH, actor)
-    return router, process, *examples(64)
+    name, posed, actor = CASES[request.param]
+    posed = problem(*posed)
+    process = DecisionProcess(pool_of(name, posed, 2), 4)
+    most = process.max_candidates
+    router = Router(posed.inputs, posed.input_of, len(process.pool), most, WIDTH, actor)
+    inputs = tf.nest.map_structure(tf.constant, any_inputs(process.pool, 64, np.random.default_rng(0)))
+    return router, process, inputs, tf.range(64) % TASKS
 
 
 SEED = tf.constant([3, 4])
@@ -262,10 +384,10 @@ SEED = tf.constant([3, 4])
 
 @pytest.mark.parametrize("seed", [SEED, None])
 def test_what_route_returns(case, seed):
-    router, process, images, tasks = case
-    episodes = route(router, process, images, tasks, seed)
-    networks = process.start(64)
-    percept = router.perceive(images, tasks)
+    router, process, inputs, tasks = case
+    episodes = route(router, process, inputs, tasks, seed)
+    networks = process.start(tasks)
+    percept = router.perceive(inputs, tasks)
     for t in range(1, process.depth + 1):
         valid = process.valid(networks, t).numpy()
         (state,) = router.encode(percept, episodes.actions[:, : t - 1], [t])
@@ -291,23 +413,26 @@ def test_what_route_returns(case, seed):
 
 
 def test_seeds(case):
-    router, process, images, tasks = case
-    first = route(router, process, images, tasks, SEED).actions.numpy()
-    assert (route(router, process, images, tasks, SEED).actions.numpy() == first).all()
+    router, process, inputs, tasks = case
+    first = route(router, process, inputs, tasks, SEED).actions.numpy()
+    assert (route(router, process, inputs, tasks, SEED).actions.numpy() == first).all()
     for other in ([3, 5], [2, 4], [4, 3]):
         # An untrained router is not at all sure.
-        differ = route(router, process, images, tasks, tf.constant(other)).actions.numpy() != first
+        differ = route(router, process, inputs, tasks, tf.constant(other)).actions.numpy() != first
         assert differ.any(axis=1).mean() > 0.2
 
 
 def test_revisit_finds_what_route_found(case):
     """So the ratio of PPO starts at 1."""
-    router, process, images, tasks = case
-    episodes = route(router, process, images, tasks, SEED)
-    log_probs, values, entropies = revisit(router, episodes, images, tasks)
+    router, process, inputs, tasks = case
+    episodes = route(router, process, inputs, tasks, SEED)
+    log_probs, values, entropies = revisit(router, episodes, inputs, tasks)
     np.testing.assert_allclose(log_probs, episodes.log_probs, atol=1e-5)
     np.testing.assert_allclose(values, episodes.values, atol=1e-5)
     np.testing.assert_allclose(entropies, episodes.entropy, atol=1e-5)
+
+
+SMALL = (2, 2, 1)
 
 
 def choice_pool():
@@ -317,18 +442,32 @@ def choice_pool():
         raise AssertionError("routing needs no layers")
 
     return Pool(
-        [Kind("in", INPUT, (2, 2, 1), (3,), no_layer, 4), Kind("out", OUTPUT, (3,), (2,), no_layer, 3)],
-        (2, 2, 1),
+        [Kind("in", INPUT, SMALL, (3,), no_layer, 4), Kind("out", OUTPUT, (3,), (2,), no_layer, 3)],
+        [SMALL],
+        [Demand(SMALL, "", 2)] * TASKS,
     )
+
+
+def choice_router(process):
+    return Router([an_input("images", SMALL)], [0] * TASKS, 7, process.max_candidates, 8)
 
 
 def test_jit_changes_no_action():
     keras.utils.set_random_seed(0)
     process = DecisionProcess(choice_pool(), 3)
-    router = Router((2, 2, 1), TASKS, 7, process.max_candidates, 8)
-    images, tasks = examples(256, (2, 2, 1))
+    router = choice_router(process)
+    images, tasks = examples(256, SMALL)
     compiled = tf.function(lambda seed: route(router, process, images, tasks, seed), jit_compile=True)
     plain, fused = route(router, process, images, tasks, SEED), compiled(SEED)
+    assert (plain.actions.numpy() == fused.actions.numpy()).all()
+    np.testing.assert_allclose(plain.log_probs, fused.log_probs, atol=1e-5)
+
+
+@pytest.mark.parametrize("case", ["mixed"], indirect=True)
+def test_jit_changes_no_action_of_several_inputs(case):
+    router, process, inputs, tasks = case
+    compiled = tf.function(lambda seed: route(router, process, inputs, tasks, seed), jit_compile=True)
+    plain, fused = route(router, process, inputs, tasks, SEED), compiled(SEED)
     assert (plain.actions.numpy() == fused.actions.numpy()).all()
     np.testing.assert_allclose(plain.log_probs, fused.log_probs, atol=1e-5)
 
@@ -338,8 +477,8 @@ def test_sampling_follows_the_policy():
     keras.utils.set_random_seed(2)
     count = 20_000
     process = DecisionProcess(choice_pool(), 2)
-    router = Router((2, 2, 1), TASKS, 7, process.max_candidates, 8)
-    images, tasks = tf.ones((count, 2, 2, 1)), tf.zeros(count, tf.int32)
+    router = choice_router(process)
+    images, tasks = tf.ones((count, *SMALL)), tf.zeros(count, tf.int32)
     first, second = route(router, process, images, tasks, SEED).actions.numpy().T
 
     def policy(actions, candidates):

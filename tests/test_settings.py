@@ -4,7 +4,6 @@ import dataclasses
 import itertools
 import os
 import pathlib
-import re
 import subprocess
 import sys
 
@@ -15,11 +14,11 @@ from absl.testing import flagsaver
 
 from lrn_tf import main
 from lrn_tf.errors import UserError
-from lrn_tf.settings import LRNS, SGD_METHODS, Settings, resolve
+from lrn_tf.settings import LRNS, METHODS, SGD_METHODS, Settings, defaults, own_function, resolve
 
 FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
 FLAG_FILES = pathlib.Path(__file__).parents[1] / "flags"
-BENCHMARKS = ("digits_mtl", "mnist_mtl", "cifar_mtl", "min_mtl")
+BENCHMARKS = ("digits_mtl", "mnist_mtl", "cifar_mtl", "min_mtl", "mixed_mtl")
 
 # Sec. 5.1 of the paper, in full.
 PAPER = dict(
@@ -35,15 +34,18 @@ PAPER = dict(
     lr_decay=0.97,
     d_model=256,
     examples_per="task",
-    reward="every_step",
+    pay_loss="every_step",
+    heads="shared",
+    sampling="proportional",
     image_size=0,
     validation=0.0,
     max_steps=0,
 )
-LITERAL = dict(PAPER, actor_scale=1.0, image_scale=1.0, bonus=1.0)
+LITERAL = dict(PAPER, actor_scale=1.0, input_scale=1.0, bonus=1.0)
 SMALL = dict(PAPER, dup=5, depth=4)
 KNOT = dict(SMALL, image_size=16, validation=0.1, max_steps=520)
 DIGITS = dict(SMALL, epochs=15, learning_rate=1e-3, lr_decay=0.82, d_model=64)
+MIXED = dict(DIGITS, epochs=30, pool="mixed")
 # Settings without which the paper's experiment could not be described; all others are additions.
 OF_THE_PAPER = {
     "method",
@@ -105,7 +107,7 @@ def test_given_comes_before_preset_and_preset_before_default():
 
 @pytest.mark.parametrize("benchmark", BENCHMARKS)
 def test_a_benchmark_alone_presets_the_paper_or_a_small_run(benchmark, parsed):
-    expected = DIGITS if benchmark == "digits_mtl" else PAPER
+    expected = {"digits_mtl": DIGITS, "mixed_mtl": MIXED}.get(benchmark, PAPER)
     assert part(parsed(f"--benchmark={benchmark}"), expected) == expected
 
 
@@ -115,7 +117,9 @@ def test_methods_with_a_trunk_have_the_schedule_of_routing_networks(method):
     np.testing.assert_allclose(
         [settings.rate(epoch) for epoch in (0, 19, 20, 40)], [1e-2, 1e-2, 1e-3, 1e-4]
     )
-    assert resolve({"benchmark": "mnist_mtl", "method": method}).rho == 0.3
+    # Of a block's share, which only routing networks are rewarded for.
+    rho = resolve({"benchmark": "mnist_mtl", "method": method}).rho
+    assert rho == (0.3 if method == "routing" else 0)
     assert settings.rho == 0
     assert "dup" not in settings.name
 
@@ -129,30 +133,32 @@ def test_methods_with_a_router_have_the_schedule_of_the_paper(method):
     assert f"{method}_dup_10_depth_6_seed_0" in settings.workdir
 
 
-@pytest.mark.parametrize("path", sorted(FLAG_FILES.glob("*.cfg")), ids=lambda path: path.stem)
-def test_flag_files(path, parsed, monkeypatch):
+@pytest.mark.parametrize("benchmark", ["mnist_mtl", "cifar_mtl", "min_mtl"])
+@pytest.mark.parametrize("name", ["paper", "literal", "small", "knot"])
+def test_flag_files(name, benchmark, parsed, monkeypatch):
     monkeypatch.chdir(FLAG_FILES.parent)  # one file may name another
-    settings = parsed(f"--flagfile={path}")
-    benchmark, size = re.fullmatch(r"([a-z]+_mtl)_?([a-z]*)", path.stem).groups()
-    expected = {"paper": PAPER, "literal": LITERAL, "small": SMALL, "knot": KNOT, "": DIGITS}[size]
+    path = FLAG_FILES / f"{name}.cfg"
+    settings = parsed(f"--flagfile={path}", f"--benchmark={benchmark}")
+    expected = {"paper": PAPER, "literal": LITERAL, "small": SMALL, "knot": KNOT}[name]
     assert settings.benchmark == benchmark
     assert part(settings, expected) == expected
-    if size == "paper":
+    if name == "paper":
         # It names what the paper names, whatever the defaults come to be.
         named = {line[2:].partition("=")[0] for line in path.read_text().splitlines() if line[:2] == "--"}
-        assert named == {"benchmark", "learning_rate"} | OF_THE_PAPER - {"method", "examples_per"}
+        assert named == {"learning_rate"} | OF_THE_PAPER - {"method", "examples_per"}
 
 
-def test_flag_files_exist_for_every_benchmark():
-    names = {path.stem for path in FLAG_FILES.glob("*.cfg")}
-    for benchmark in set(BENCHMARKS) - {"digits_mtl"}:
-        assert {f"{benchmark}_{size}" for size in ("paper", "literal", "small")} <= names
-    assert "digits_mtl" in names
+def test_the_knot_is_tied_in_cifar_mtl(parsed):
+    assert parsed(f"--flagfile={FLAG_FILES / 'knot.cfg'}").benchmark == "cifar_mtl"
+
+
+def test_there_are_no_other_flag_files():
+    assert {path.stem for path in FLAG_FILES.iterdir()} == {"paper", "literal", "small", "knot"}
 
 
 def test_a_flag_after_a_flag_file_wins(parsed):
-    settings = parsed(f"--flagfile={FLAG_FILES / 'cifar_mtl_paper.cfg'}", "--dup=3", "--noresume")
-    assert (settings.benchmark, settings.dup, settings.depth, settings.resume) == ("cifar_mtl", 3, 6, False)
+    settings = parsed(f"--flagfile={FLAG_FILES / 'paper.cfg'}", "--dup=3", "--noresume")
+    assert (settings.dup, settings.depth, settings.resume) == (3, 6, False)
 
 
 def test_flags_arrive_with_their_types(parsed):
@@ -189,16 +195,22 @@ def test_workdir_names_what_runs_differ_in():
         ("d_model", (4, 12), (0, 2, -4)),
         ("image_size", (0, 4, 512), (-1, 3, 513)),
         ("actor_scale", (0.0, 3.0), (-1.0, float("nan"), float("inf"))),
-        ("image_scale", (0.0, 0.1), (-1.0, float("nan"), float("inf"))),
+        ("input_scale", (0.0, 0.1), (-1.0, float("nan"), float("inf"))),
         ("seed", (0, 2**31 - 1), (-1, 2**31)),
         ("max_steps", (0, 1), (-1,)),
         ("checkpoint_every", (0, 1), (-1,)),
         ("pictures_every", (0, 1), (-1,)),
-        ("benchmark", BENCHMARKS, ("", "mnist", "MNIST_MTL")),
-        ("pool", ("paper", "pyramid"), ("papers",)),
+        (
+            "benchmark",
+            (*BENCHMARKS, str(FLAG_FILES), "a.py:tasks"),
+            ("", "mnist", "MNIST_MTL", "no/folder"),
+        ),
+        ("pool", ("paper", "residual", "transformer", "mixed", "a.py:kinds"), ("papers", str(FLAG_FILES))),
         ("method", ("lrn",), ("none",)),
-        ("reward", ("every_step", "until_output", "terminal"), ("never",)),
+        ("pay_loss", ("every_step", "until_output", "terminal"), ("never",)),
         ("examples_per", ("task", "label"), ("class",)),
+        ("heads", ("shared", "task"), ("own", "tasks")),
+        ("sampling", ("proportional", "equal", "sqrt"), ("uniform",)),
         ("augment", ("none", "flip", "flip_shift"), ("shift",)),
         ("dtype", ("float32", "bfloat16"), ("float16",)),
     ],
@@ -221,12 +233,197 @@ def test_allowed_values(name, allowed, refused):
     [
         ({"minibatch_size": 48}, "--minibatch_size=48 does not divide --batch_size=128"),
         ({"batch_size": 32}, "--minibatch_size=64 does not divide --batch_size=32"),
+        ({"freeze": "modules"}, "--freeze=modules needs a trained network; give --init_from=RUN"),
         ({"d_model": 66}, "--d_model=66 is not a multiple of the router's 4 heads"),
     ],
 )
 def test_settings_that_do_not_go_together(given, said):
     with pytest.raises(UserError, match=said):
         resolve(given)
+
+
+# --- Settings of other methods
+
+
+def another(field):
+    """An allowed value of a setting that is not its default."""
+    meta = field.metadata
+    if meta["choices"]:
+        return meta["choices"][-1] if field.default != meta["choices"][-1] else meta["choices"][0]
+    return f"some {field.name}" if field.type is str else 2 * (field.default or 1)
+
+
+ONLY_FOR_SOME = [name for name, field in FIELDS.items() if field.metadata["methods"] != METHODS]
+
+
+def test_what_is_only_for_some_methods():
+    of_lrns = (
+        "pool",
+        "dup",
+        "depth",
+        "minibatch_size",
+        "ppo_epochs",
+        "d_model",
+        "actor",
+        "heads",
+        "pay_loss",
+    )
+    of_routing = ("blocks", "agents", "policy", "rho")
+    assert {*of_lrns, *of_routing} <= set(ONLY_FOR_SOME)
+    assert all(FIELDS[name].metadata["methods"] == LRNS for name in of_lrns)
+    assert all(FIELDS[name].metadata["methods"] == ("routing",) for name in of_routing)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", ONLY_FOR_SOME)
+def test_a_setting_of_another_method_is_refused(name, method):
+    field, value = FIELDS[name], another(FIELDS[name])
+    # What goes together with it.
+    given = {"method": method, name: value, **({"init_from": "a run"} if name == "freeze" else {})}
+    if method in field.metadata["methods"]:
+        assert getattr(resolve(given), name) == value
+        return
+    with pytest.raises(UserError) as caught:
+        resolve(given)
+    message = str(caught.value)
+    able = ", ".join(field.metadata["methods"])
+    assert f"={value} is not for --method={method} but for {able}; drop it" in message
+    assert "\n" not in message
+    # Its default is no mistake: what was saved of a run names all of them.
+    standing = defaults("digits_mtl", method)[name]
+    assert getattr(resolve({"method": method, name: standing}), name) == standing
+
+
+def test_the_default_method_refuses_too(parsed):
+    with pytest.raises(UserError, match="--rho=0.3 is not for --method=lrn but for routing; drop it"):
+        parsed("--rho=0.3")
+    with pytest.raises(UserError, match="--dup=3 is not for --method=shared but for lrn, random_route"):
+        parsed("--method=shared", "--dup=3")
+
+
+# --- Functions of the user's
+
+
+@pytest.fixture
+def written(tmp_path, monkeypatch):
+    """Writes a file of the user's, and gives what names a function in it; once by a path from here."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.chdir(tmp_path)
+
+    def write(text, function, name="mine.py", relative=False):
+        (tmp_path / name).write_text(text)
+        return f"{name if relative else tmp_path / name}:{function}"
+
+    yield write
+    for module in ("mine", "beside"):
+        sys.modules.pop(module, None)
+
+
+def refusal(flag, value):
+    """What is said, in one line, when a function is asked for and called."""
+    with pytest.raises(UserError) as caught:
+        own_function(flag, value)("problem", 3)
+    message = str(caught.value)
+    assert message.startswith(f"--{flag}={value}") and "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("relative", [False, True])
+def test_a_function_of_the_users_is_loaded_and_called(written, relative):
+    written("FACTOR = 10", "", "beside.py")
+    value = written(
+        "import beside\ndef kinds(problem, dup):\n    return [problem, dup * beside.FACTOR]",
+        "kinds",
+        relative=relative,
+    )
+    assert resolve({"pool": value}).own("pool")("a problem", 3) == ["a problem", 30]
+    assert resolve({"benchmark": value}).own("benchmark") is not None
+    settings = resolve({"benchmark": value})
+    assert settings.own("pool") is None and resolve({}).own("benchmark") is None
+    assert settings.workdir == os.path.join("runs", "mine_kinds", "lrn_dup_10_depth_6_seed_0")
+
+
+def test_a_file_may_hold_what_files_hold(written):
+    """A dataclass whose types are text looks its module up, for one."""
+    value = written(
+        """
+        from __future__ import annotations
+        import dataclasses
+
+        @dataclasses.dataclass
+        class Of:
+            width: int
+
+        def kinds(problem, dup):
+            return Of(dup).width
+        """.replace("\n        ", "\n"),
+        "kinds",
+    )
+    assert own_function("pool", value)("problem", 3) == 3
+    assert own_function("pool", value)("problem", 4) == 4
+    assert sys.path.count(os.path.dirname(value)) == 1
+
+
+def test_a_folder_whose_name_has_a_colon_is_a_folder(tmp_path):
+    folder = tmp_path / "a:b"
+    folder.mkdir()
+    assert resolve({"benchmark": str(folder)}).own("benchmark") is None
+
+
+def test_a_missing_file(written, tmp_path):
+    for value in (
+        f"{tmp_path}/none.py:kinds",
+        f"{tmp_path}:kinds",
+        written("", "kinds", "mine.txt"),
+        ":kinds",
+    ):
+        message = refusal("pool", value)
+        assert f"there is no file {value.rpartition(':')[0]}; give FILE.py:FUNCTION" in message
+
+
+def test_a_missing_function(written):
+    text = "import os\nfrom os.path import join\nsizes = [1]\ndef one(): pass\nclass Two: pass"
+    for name in ("none", "sizes", "os", ""):
+        message = refusal("pool", written(text, name))
+        assert f"there is no function {name!r} in " in message
+        assert message.endswith("; it has one, Two")
+    assert refusal("pool", written("sizes = [1]", "kinds")).endswith("; it has none")
+
+
+@pytest.mark.parametrize("relative", [False, True])
+@pytest.mark.parametrize(
+    "text, said, line",
+    [
+        (
+            "def kinds(*_):\n    a = 1\n    raise ValueError('no such\\n  layer')",
+            "ValueError: no such layer",
+            3,
+        ),
+        ("def kinds(*_):\n    return inner()\ndef inner():\n    return {}['x']", "KeyError: 'x'", 4),
+        ("import json\ndef kinds(*_):\n    json.loads('{')", "JSONDecodeError: Expecting property name", 3),
+        (
+            "def kinds(problem):\n    return []",
+            "TypeError: kinds() takes 1 positional argument but 2",
+            None,
+        ),
+        ("x = 1\ny = x / 0\ndef kinds(*_): pass", "ZeroDivisionError: division by zero", 2),
+        ("import no_such_module_anywhere", "ModuleNotFoundError: No module named 'no_such_module", 1),
+        ("def kinds(*_):\n    return [\n", "SyntaxError: '[' was never closed", 2),
+        ("def kinds(*_):\n    raise RuntimeError", "RuntimeError", 2),
+    ],
+)
+def test_code_that_raises(written, text, said, line, relative):
+    value = written(text, "kinds", relative=relative)
+    message = refusal("pool", value)
+    assert f" raised {said}" in message
+    where = value.rpartition(":")[0] + (f", line {line}" if line else "")
+    assert message.endswith(f" ({where}); mend that")
+
+
+def test_what_we_say_of_what_a_function_does_stays_as_it_is(written):
+    text = "from lrn_tf.errors import UserError\ndef kinds(*_):\n    raise UserError('say it')"
+    with pytest.raises(UserError, match="^say it$"):
+        own_function("pool", written(text, "kinds"))("problem", 3)
 
 
 @pytest.mark.parametrize(
@@ -241,6 +438,11 @@ def test_help_lists_every_setting(program):
     text = " ".join(shown.stdout.split())
     for field in FIELDS.values():
         flag = f"--[no]{field.name}" if field.type is bool else f"--{field.name}"
-        assert f"{flag}: {' '.join(field.metadata['help'].split())}. Default: " in text
-    assert "Default: 10; 5 for digits_mtl (an integer)" in text
-    assert "Default: 0.97; 0.82 for digits_mtl with --method=lrn|random_route; 0.1 for --method=rou" in text
+        methods = field.metadata["methods"]
+        only = "" if methods == METHODS else f"For --method={'|'.join(methods)}. "
+        assert f"{flag}: {' '.join(field.metadata['help'].split())}. {only}Default: " in text
+    assert "Default: 10; 5 for digits_mtl and mixed_mtl (an integer)" in text
+    both = "digits_mtl and mixed_mtl with --method=lrn|random_route"
+    assert f"Default: 0.97; 0.82 for {both}; 0.1 for --method=rou" in text
+    assert "For --method=lrn|random_route. Default: paper; mixed for mixed_mtl; one of: paper, " in text
+    assert "cifar_mtl, min_mtl, mixed_mtl, a folder, FILE.py:FUNCTION" in text

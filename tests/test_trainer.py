@@ -7,6 +7,7 @@ import resource
 import numpy as np
 import pytest
 import tensorflow as tf
+from made_runs import metrics
 from tiny_run import (
     BATCH,
     EPOCHS,
@@ -21,8 +22,12 @@ from tiny_run import (
     tensors,
 )
 
-from lrn_tf.data.batches import shuffled_rows
+from lrn_tf.data.benchmarks import Benchmark
+from lrn_tf.data.examples import Examples, shuffled_rows
+from lrn_tf.data.problem import NUMBERS, InputSpec, Problem, TaskSpec
 from lrn_tf.errors import UserError
+from lrn_tf.methods.method import Prediction
+from lrn_tf.training import trainer
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +49,7 @@ def test_every_epoch_visits_rows_at_most_once_in_another_order(whole):
     for step in steps:
         rows = step.rows.astype(int)
         assert step.tasks.tolist() == data.train.task[rows].tolist()
-        assert step.labels.tolist() == data.train.label[rows].tolist()
+        assert step.labels.tolist() == data.train.target[rows].tolist()
 
 
 def test_training_images_may_be_mirrored(whole, tmp_path):
@@ -57,9 +62,9 @@ def test_training_images_may_be_mirrored(whole, tmp_path):
 
 
 def test_rows_depend_on_seed_and_epoch_alone():
-    again, other = shuffled_rows(22, 4, 1, 2), shuffled_rows(22, 4, 2, 1)
+    again, other = shuffled_rows(np.zeros(22), 4, 1, 2), shuffled_rows(np.zeros(22), 4, 2, 1)
     assert again.shape == (5, 4) and again.dtype == np.int32
-    assert again.tolist() == shuffled_rows(22, 4, 1, 2).tolist() != other.tolist()
+    assert again.tolist() == shuffled_rows(np.zeros(22), 4, 1, 2).tolist() != other.tolist()
 
 
 def test_learning_rates_and_seeds(whole, tmp_path):
@@ -100,7 +105,7 @@ def test_validation_is_called_so(tmp_path, capsys):
 
 def test_a_loss_that_is_finite_only_while_training(tmp_path):
     """Weights at the end of what float32 holds: no line, and no checkpoint, of what cannot be compared."""
-    with pytest.raises(UserError, match="the loss on the test images was not finite at step 5; ") as caught:
+    with pytest.raises(UserError, match="loss on the test examples was not finite at step 5; ") as caught:
         run(tmp_path, method=dict(weights_times=[(5, 3e38)]))
     assert "Try a smaller --learning_rate" in str(caught.value)
     assert not (tmp_path / "metrics.jsonl").exists() and checkpoint_steps(tmp_path) == []
@@ -220,8 +225,102 @@ def test_what_is_evaluated_are_the_test_examples(tmp_path):
     method, data = run(tmp_path, epochs=1), benchmark()
     losses = []
     for part in (data.test, data.train):
-        images = (part.images[part.image] - data.mean) / data.std
+        (spec,) = data.problem.inputs
+        images = (part.inputs[0][part.row] - spec.mean) / spec.std
         logits = method.predict(tf.constant(images, tf.float32), part.task).logits
-        losses.append(tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(part.label, logits)))
+        losses.append(tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(part.target, logits)))
     assert lines(tmp_path)[-1]["eval_loss"] == pytest.approx(float(losses[0]), rel=1e-4)
     assert abs(losses[0] - losses[1]) > 1e-3
+
+
+MEAN, STD = (0.5, 10.0), (2.0, 0.25)
+
+
+def sums_and_differences():
+    """Two tasks that ask for numbers: two of a row, or one."""
+    rng = np.random.default_rng(3)
+    tasks = (
+        TaskSpec("both", "rows", NUMBERS, ("sum", "difference"), MEAN, STD),
+        TaskSpec("one", "rows", NUMBERS, ("third",), (0.0,), (1.0,)),
+    )
+    rows = rng.normal(size=(32, 3)).astype(np.float32)
+    target = np.stack([rows[:, 0] + rows[:, 1], rows[:, 0] - rows[:, 1]], axis=1)
+    task = np.arange(32, dtype=np.int32) % 2
+    target[task == 1] = np.stack([rows[task == 1, 2], np.zeros(16)], axis=1)
+    found = [Examples(np.arange(n, dtype=np.int32), task[:n], target[:n], (rows[:n],)) for n in (32, 20)]
+    spec = InputSpec("rows", (3,), "float32", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    return Benchmark(Problem("numbers", (spec,), tasks), *found)
+
+
+class Regression:
+    """Least squares, of each task for itself; an answer is in units of its standard deviation."""
+
+    metrics = ("train/loss",)
+    kinds, pool, trunk = {}, None, None
+
+    def __init__(self, data):
+        self._weights = tf.Variable(tf.zeros((2, 3, 2)))
+        self.weights, self.variables = [self._weights], {"weights": self._weights}
+        moments = [(MEAN, STD), ((0, 0), (1, 1))]
+        self._mean, self._std = (tf.constant(m, tf.float32) for m in zip(*moments, strict=True))
+
+    def _answer(self, rows, tasks):
+        return tf.einsum("bi,bij->bj", rows, tf.gather(self._weights, tasks))
+
+    def train_step(self, rows, tasks, targets, seed, learning_rate):
+        wanted = (targets - tf.gather(self._mean, tasks)) / tf.gather(self._std, tasks)
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean((self._answer(rows, tasks) - wanted) ** 2)
+        (gradient,) = tape.gradient(loss, [self._weights])
+        self._weights.assign_sub(learning_rate * gradient)
+        return {"train/loss": loss}
+
+    def predict(self, rows, tasks):
+        batch = tasks.shape[0]
+        return Prediction(self._answer(rows, tasks), tf.zeros((batch, 0), tf.int32), tf.zeros(batch))
+
+
+def test_tasks_that_ask_for_numbers_have_errors_and_no_accuracy(tmp_path, capsys):
+    data = sums_and_differences()
+    method = run(tmp_path, data=data, make=Regression)
+    *_, line = lines(tmp_path)
+    assert line["train_accuracy"] is None and line["eval_accuracy"] is None and line["routes"] is None
+    assert line["eval_accuracy_per_task"] == {}
+    weights, test, expected = method.weights[0].numpy(), data.test, {}
+    for k, (mean, std) in enumerate([(MEAN, STD), ((0.0,), (1.0,))]):
+        mine = test.task == k
+        true = test.target[mine, : len(mean)]
+        answer = (test.inputs[0][mine] @ weights[k])[:, : len(mean)] * std + mean
+        r2 = 1 - ((true - answer) ** 2).sum(axis=0) / ((true - true.mean(axis=0)) ** 2).sum(axis=0)
+        name = data.problem.task_names[k]
+        expected |= {f"eval_mae_per_task/{name}": np.abs(true - answer).mean()}
+        expected |= {f"eval_r2_per_task/{name}": r2.mean()}
+    for tag, value in expected.items():
+        group, name = tag.split("/")
+        assert line[group][name] == pytest.approx(value, rel=1e-4)
+        assert scalars(tmp_path)[tag][-1] == (line["step"], pytest.approx(value, rel=1e-4))
+    assert not [tag for tag in scalars(tmp_path) if "accuracy" in tag]
+    *_, row = capsys.readouterr().out.splitlines()
+    r2 = "  ".join(f"R2 of {name} {value:.2f}" for name, value in line["eval_r2_per_task"].items())
+    assert f"train loss {line['train_loss']:.3f}  test loss {line['eval_loss']:.3f}  {r2}  " in row
+
+
+def test_a_row_of_many_tasks_fits_a_terminal():
+    r2 = {f"a task with a long name {i}": i / 10 for i in range(50)}
+    row = trainer._row(metrics(eval_r2_per_task=r2))
+    assert "R2 of 50 tasks 2.45  " in row and len(row) < 150
+
+
+def test_a_run_is_not_continued_on_other_examples(tmp_path):
+    data = sums_and_differences()
+    run(tmp_path, data=data, make=Regression, epochs=1)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    other = Benchmark(data.problem, data.train, data.test.some(np.arange(19)))
+    with pytest.raises(
+        UserError, match="there were 20 eval examples, there are 19; give those, or another"
+    ):
+        run(tmp_path, data=other, make=Regression)
+    assert {path: path.read_bytes() for path in before} == before
+    with pytest.raises(UserError, match="there is no input rows|name of input rows was rows, is images"):
+        run(tmp_path)
+    assert len(checkpoint_steps(tmp_path)) == 1

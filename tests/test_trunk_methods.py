@@ -1,12 +1,17 @@
 """The methods with a trunk: each against a plain twin that runs example by example."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from tiny_run import assert_same_run, checkpoint_steps, lines
 
-from lrn_tf.data.benchmarks import Benchmark, Examples, load
+from lrn_tf.data.benchmarks import Benchmark, asked, load
+from lrn_tf.data.examples import Examples
+from lrn_tf.data.problem import CLASSES, LABELS, NUMBERS, InputSpec, Problem, TaskSpec
+from lrn_tf.errors import UserError
 from lrn_tf.methods import fc_network
 from lrn_tf.methods.build import METHODS, build, describe
 from lrn_tf.methods.method import count_weights
@@ -15,9 +20,19 @@ from lrn_tf.settings import SGD_METHODS, resolve
 from lrn_tf.storage.workdir import Workdir
 from lrn_tf.training.trainer import Trainer
 
-TASKS, CLASSES, BATCH, IMAGE = 3, 4, 12, (8, 8, 1)
+TASKS, ANSWERS, BATCH, IMAGE = 3, 4, 12, (8, 8, 1)
 # What a network's numbers may differ by when they are added up in another order.
 CLOSE = dict(rtol=1e-4, atol=1e-5)
+
+
+def problem(image=IMAGE, forms=(CLASSES,) * TASKS, widths=(ANSWERS,) * TASKS, weights=(1.0,) * TASKS):
+    """A problem of images."""
+    tasks = []
+    for k, (form, width, weight) in enumerate(zip(forms, widths, weights, strict=True)):
+        moments = ((0.5,) * width, (2.0,) * width) if form == NUMBERS else ((), ())
+        tasks.append(TaskSpec(f"task {k}", "images", form, tuple("abcd"[:width]), *moments, weight=weight))
+    given = InputSpec("images", image, "uint8", (127.5,) * image[-1], (73.9,) * image[-1])
+    return Problem("random", (given,), tuple(tasks))
 
 
 def benchmark(size=60):
@@ -26,17 +41,16 @@ def benchmark(size=60):
 
     def examples():
         images = rng.integers(0, 256, (size, *IMAGE)).astype(np.uint8)
-        task, label = rng.integers(0, TASKS, size), rng.integers(0, CLASSES, size)
+        task, label = rng.integers(0, TASKS, size), rng.integers(0, ANSWERS, size)
         rows = np.arange(size, dtype=np.int32)
-        return Examples(rows, task.astype(np.int32), label.astype(np.int32), images)
+        return Examples(rows, task.astype(np.int32), label.astype(np.int32), (images,))
 
-    tasks = tuple(f"task {k}" for k in range(TASKS))
-    return Benchmark("random", tasks, (("a", "b", "c", "d"),) * TASKS, examples(), examples())
+    return Benchmark(problem(), examples(), examples())
 
 
-def make(method, **given):
+def make(method, of=None, **given):
     keras.utils.set_random_seed(1)
-    return build(benchmark().problem, resolve({"method": method, **given}))
+    return build(of or problem(), resolve({"method": method, **given}))
 
 
 def batch(tasks=None, seed=3):
@@ -45,7 +59,7 @@ def batch(tasks=None, seed=3):
     return (
         tf.constant(rng.normal(size=(BATCH, *IMAGE)), tf.float32),
         tf.constant(tasks, tf.int32),
-        tf.constant(rng.integers(0, CLASSES, BATCH), tf.int32),
+        tf.constant(rng.integers(0, ANSWERS, BATCH), tf.int32),
     )
 
 
@@ -78,7 +92,7 @@ def blocks(network, features, path):
 
 @pytest.mark.parametrize("side, pooled", [(4, 1), (8, 1), (28, 1), (32, 2), (84, 5)])
 def test_the_trunk_halves_the_image_four_times_or_down_to_one_pixel(side, pooled):
-    trunk = fc_network.make_trunk((side, side, 3))
+    trunk = fc_network.make_trunk(problem((side, side, 3)))
     assert trunk.output_shape == (None, pooled * pooled * 32)
     kinds = [type(layer).__name__ for layer in trunk.layers]
     assert kinds.count("Conv2D") == kinds.count("BatchNormalization") == 4
@@ -87,7 +101,7 @@ def test_the_trunk_halves_the_image_four_times_or_down_to_one_pixel(side, pooled
 
 @pytest.mark.parametrize("dup", [1, 3])
 def test_one_kind_of_modules_runs_as_each_module_alone(dup):
-    pool = fc_network.make_blocks(5, CLASSES, (dup, dup, dup))
+    pool = fc_network.make_blocks(5, ANSWERS, (dup, dup, dup))
     modules = Modules(pool, 3)
     rng = np.random.default_rng(0)
     # The last of three modules is chosen by nobody.
@@ -199,10 +213,10 @@ def test_a_columns_layer_starts_like_the_layers_it_stands_for():
 
 @pytest.mark.parametrize("name", SGD_METHODS)
 def test_parameters_are_counted_as_they_are_made(name, capsys):
-    settings = resolve({"method": name, "blocks": 2})
+    settings = resolve({"method": name, **({"blocks": 2} if name == "routing" else {})})
     with tf.Graph().as_default():
-        parts = METHODS[name].count_parameters(benchmark().problem, settings)
-    method = build(benchmark().problem, settings)
+        parts = METHODS[name].count_parameters(problem(), settings)
+    method = build(problem(), settings)
     made = sum(w.shape.num_elements() for w in method.weights)
     assert sum(parts.values()) == made
     assert parts["trunk"] == count_weights(method.trunk) == 32 * (9 + 3 * 9 * 32 + 4 + 8)
@@ -232,9 +246,11 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(name, tmp_path):
     which = dict(method=name)
     if name == "dispatched":
         which = dict(method="routing", agents="dispatched", policy="approximate")
+    if which["method"] == "routing":
+        which["rho"] = 0.3
 
     def train(folder, epochs):
-        given = dict(which, batch_size=BATCH, epochs=epochs, rho=0.3)
+        given = dict(which, batch_size=BATCH, epochs=epochs)
         settings = resolve({"workdir": str(tmp_path / folder), **given})
         workdir = Workdir(settings)
         workdir.check()
@@ -265,6 +281,83 @@ def test_bfloat16_trains(name):
         keras.config.set_dtype_policy("float32")
 
 
+@pytest.mark.parametrize("name", SGD_METHODS)
+def test_the_weight_of_a_task_scales_what_it_changes(name):
+    """But not the loss that is reported."""
+    changes, losses = [], []
+    for weight in (1.0, 3.0):
+        method = make(name, problem(weights=(1.0, weight, 1.0)))
+        before = values(method.weights)
+        losses.append(float(step(method, tasks=[1] * BATCH)["train/loss"]))
+        changes.append([b - a for a, b in zip(before, values(method.weights), strict=True)])
+    assert losses[0] == pytest.approx(losses[1])
+    for plain, weighted in zip(*changes, strict=True):
+        np.testing.assert_allclose(weighted, 3 * plain, rtol=1e-3, atol=1e-6)
+    assert sum(change.any() for change in changes[0]) > 10
+
+
+def test_weights_count_task_by_task():
+    changes = []
+    for weights in ((1.0, 1.0, 1.0), (2.0, 0.5, 1.0)):
+        method = make("task_fc", problem(weights=weights))
+        before = values(method.network._blocks.weights)
+        step(method)
+        after = values(method.network._blocks.weights)
+        changes.append([b - a for a, b in zip(before, after, strict=True)])
+    for plain, weighted in zip(*changes, strict=True):
+        for k, weight in enumerate((2.0, 0.5, 1.0)):
+            np.testing.assert_allclose(weighted[k], weight * plain[k], rtol=1e-3, atol=1e-6)
+            assert plain[k].any()
+
+
+def mixed_batch():
+    """A class of four, two numbers, or three labels."""
+    rng = np.random.default_rng(4)
+    images, tasks, _ = batch()
+    targets = np.zeros((BATCH, 3), np.float32)
+    for i, k in enumerate(tasks.numpy()):
+        drawn = [rng.integers(0, 4, 1), rng.normal(0.5, 2, 2), rng.integers(0, 2, 3)][k]
+        targets[i, : len(drawn)] = drawn
+    return images, tasks, tf.constant(targets)
+
+
+@pytest.mark.parametrize("name", [name for name in SGD_METHODS if name != "routing"])
+def test_tasks_of_several_forms_are_learned(name):
+    method = make(name, problem(forms=(CLASSES, NUMBERS, LABELS), widths=(4, 2, 3)))
+    images, tasks, targets = mixed_batch()
+    train_step = tf.function(method.train_step, autograph=False)
+    history = [train_step(images, tasks, targets, tf.constant([0, i]), tf.constant(0.1)) for i in range(80)]
+    assert float(history[-1]["train/loss"]) < 0.1 * float(history[0]["train/loss"])
+    assert float(history[-1]["train/accuracy"]) > 0.95
+    # Of each task, with the network as it is in training: the moving averages are still on their way.
+    logits, _ = method.layers(method.trunk(images, training=True), tasks)
+    losses = method.objectives.loss(logits, tasks, targets).numpy()
+    assert all(losses[tasks.numpy() == k].mean() < 0.2 for k in range(TASKS))
+
+
+def test_tasks_of_numbers_alone_have_no_accuracy():
+    method = make("shared", problem(forms=(NUMBERS,) * 3, widths=(2, 1, 3)))
+    images, tasks, targets = mixed_batch()
+    assert method.metrics == ("train/loss",)
+    found = method.train_step(images, tasks, targets, tf.constant([0, 1]), tf.constant(0.1))
+    assert np.isfinite(found["train/loss"])
+
+
+@pytest.mark.parametrize("name", SGD_METHODS)
+def test_only_images_of_one_size_are_taken(name):
+    rows = InputSpec("rows", (5,), "float32", (0.0,) * 5, (1.0,) * 5)
+    other = dataclasses.replace(problem().inputs[0], name="others", shape=(4, 4, 1))
+    for inputs in ((rows,), (problem().inputs[0], rows), (problem().inputs[0], other)):
+        with pytest.raises(UserError, match="needs images of one size.*random has .*; choose --method=lrn"):
+            make(name, dataclasses.replace(problem(), inputs=inputs))
+
+
+@pytest.mark.parametrize("forms", [(CLASSES, NUMBERS, CLASSES), (LABELS,) * 3])
+def test_routing_is_rewarded_for_classes_only(forms):
+    with pytest.raises(UserError, match="--method=routing is rewarded for right classes"):
+        make("routing", problem(forms=forms))
+
+
 # Test accuracy after so many epochs of digits_mtl; the majority class has 90 %.
 LEARNS = {"task_fc": 5, "task_head": 5, "cross_stitch": 5, "routing": 12}
 
@@ -273,7 +366,7 @@ LEARNS = {"task_fc": 5, "task_head": 5, "cross_stitch": 5, "routing": 12}
 @pytest.mark.parametrize("name", LEARNS)
 def test_digits_are_learned(name, tmp_path):
     settings = resolve({"method": name, "epochs": LEARNS[name], "workdir": str(tmp_path / "run")})
-    data = load(settings)
+    data = load(*asked(settings))
     keras.utils.set_random_seed(0)
     Trainer(build(data.problem, settings), data, settings, Workdir(settings)).run()
     assert lines(tmp_path / "run")[-1]["eval_accuracy"] > 0.95

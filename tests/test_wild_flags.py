@@ -50,7 +50,7 @@ SMALL = {
     "image_size": ["0", "4", "9"],
     "examples": ["0", "128", "200"],
     "checkpoint_every": ["0", "1"],
-    "benchmark": ["digits_mtl"],
+    "benchmark": ["digits_mtl", "mixed_mtl"],
     "blocks": ["0", "1", "3"],
 }
 
@@ -84,6 +84,7 @@ STRANGE = st.one_of(
         [
             *("--flagfile=missing", "--flagfile=circle", "--flagfile=binary", "--flagfile=folder"),
             *("--flagfile=good", "--flagfile=bad", "--flagfile=", "--flagfile", "--undefok=x", "--x", "-x"),
+            *("--flagfile=pipe", "-flagfile=deep", "--flagfile=/dev/zero", "--flagfile=a\0b"),
             *(
                 "--",
                 "-",
@@ -121,6 +122,7 @@ def folder(tmp_path):
         os.mknod(here / "socket", stat.S_IFSOCK | 0o600)
         (here / "circle").write_text("--flagfile=circle\n")
         (here / "binary").write_bytes(b"--workdir=\xff\0\xfe\n\0")
+        (here / "deep").write_text("# a remark\n--flagfile=good\n--flagfile=pipe\n")
         (here / "good").write_text("# a remark\n\n--seed=3\n")
         (here / "bad").write_text("--workdir=a\0b\n--export_dir=a\0b\n")
         return here
@@ -158,9 +160,8 @@ def test_any_flags_at_all(forked, folder, record_property):
     @hypothesis.given(FLAG_SETS)
     def try_one(flag_set):
         allowed, strange, first = flag_set
-        here, start = folder(), ["--workdir=run", "--dup=1", "--depth=2", "--d_model=4"]
-        given = [*strange, *allowed] if first else [*allowed, *strange]
-        outcome = forked("lrn_tf.main", [*start, *given, "--max_steps=1"], here, stand_in=0)
+        here, given = folder(), [*strange, *allowed] if first else [*allowed, *strange]
+        outcome = forked("lrn_tf.main", ["--workdir=run", *given, "--max_steps=1"], here, stand_in=0)
         hypothesis.note(f"{outcome}")
         check(outcome, here)
         codes.append(outcome[0])
@@ -203,15 +204,47 @@ def test_any_task_at_all(record_property):
             "--export_dir=/dev/zero",
         ),
         *("--export_dir=run", "--export_dir=run/model", "--export_dir=.", "--export_dir=run/.."),
+        *("--export_dir=/proc/x", "--export_dir=/dev/full/x", "--export_dir=file/x", "--export_dir=pipe/x"),
     ],
 )
 def test_a_path_that_will_not_do_is_refused_at_once(forked, folder, flag, record_property):
     """Not after training. These are rare among random ones."""
     here = folder()
-    flags = ["--workdir=run", "--dup=1", "--depth=2", "--d_model=4", flag, "--max_steps=1"]
-    outcome = forked("lrn_tf.main", flags, here, stand_in=0)
+    outcome = forked("lrn_tf.main", ["--workdir=run", flag, "--max_steps=1"], here, stand_in=0)
     check(outcome, here)
     assert outcome[0] == 2 and not list(here.rglob("checkpoints"))
+    record_property("flag sets", 1)
+
+
+@pytest.mark.parametrize(
+    "flags, file",
+    [
+        (["--flagfile=pipe"], "pipe"),
+        (["-flagfile", "pipe"], "pipe"),
+        (["--flagfile=deep"], "pipe"),
+        (["--seed=3", "--flagfile", "deep", "--dup=2"], "pipe"),
+        (["--flagfile=folder"], "folder"),
+        (["--flagfile=socket"], "socket"),
+        (["--flagfile=/dev/zero"], "/dev/zero"),
+    ],
+)
+def test_a_file_of_flags_is_a_file(forked, folder, flags, file, record_property):
+    """Nothing is waited for."""
+    here = folder()
+    outcome = forked("lrn_tf.main", [*flags, "--workdir=run"], here, longest=20, stand_in=0)
+    said = f"lrn_tf: --flagfile={file} is no regular file; give a text file with a flag a line\n"
+    assert outcome == (2, "", said) and not (here / "run").exists()
+    record_property("flag sets", 1)
+
+
+def test_files_of_flags_may_name_others(forked, folder, record_property):
+    here = folder()
+    (here / "first").write_text("--seed=5\n--flagfile=second\n")
+    (here / "second").write_text("--flagfile=first\n--epochs=1\n--max_steps=1\n")
+    code, _, err = forked("lrn_tf.main", ["--flagfile=first", "--workdir=run"], here, stand_in=0)
+    assert code == 0, err
+    settings = json.loads((here / "run" / "config.json").read_text())["settings"]
+    assert (settings["seed"], settings["epochs"]) == (5, 1)
     record_property("flag sets", 1)
 
 

@@ -1,4 +1,4 @@
-"""Image files of every kind, for Mini-ImageNet's reader and `lrn_tf.predict`: read, or named."""
+"""Image files of every kind, for all that reads them: read, or named."""
 
 import io
 import json
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from wild import wild
 
-from lrn_tf.data import data_sets, mini_imagenet
+from lrn_tf.data import benchmarks, data_sets, image_folder, mini_imagenet
 from lrn_tf.errors import UserError
 
 
@@ -79,7 +79,8 @@ def put(folder, what, stem, ending):
     elif what == "pipe":
         os.mkfifo(path)
     elif what == "link to a pipe":
-        os.mkfifo(folder / "a pipe")
+        if not (folder / "a pipe").exists():
+            os.mkfifo(folder / "a pipe")
         path.symlink_to("a pipe")
     elif what == "socket":
         os.mknod(path, stat.S_IFSOCK | 0o600)
@@ -152,6 +153,58 @@ def test_any_folder_of_images(tree, record_property, monkeypatch):
     record_property("image folders", len(tried))
     record_property("image folders that loaded", len(loaded))
     assert 1 < len(loaded) < len(tried)
+
+
+PICTURES = st.lists(
+    st.tuples(
+        st.sampled_from([0] * 6 + ["", "train", "test", "val", ".hidden"]),
+        st.sampled_from(["task"] * 4 + ["ü", "new\nline", "\udcff", ".hidden"]),
+        st.sampled_from([*"ababab", "c", "train", " "]),
+        st.lists(FILES, max_size=3),
+        st.integers(0, 2),
+    ),
+    max_size=3,
+)
+
+
+def test_any_folder_of_pictures(tmp_path, record_property):
+    """Of what lies where pictures of tasks and classes should, each file is an example or is left out."""
+    tried, loaded = [], []
+
+    @wild(100)
+    @hypothesis.given(st.sampled_from([[], [""], ["train", "test"]]), PICTURES, st.sampled_from([0, 8, 8]))
+    def try_one(splits, classes, size):
+        folder = tmp_path / "pictures"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        good_ones = [(split, "task", cls, [], 20) for split in splits for cls in "ab"]
+        for split, task, cls, files, good in [*good_ones, *classes]:
+            of_class = folder / (split or (splits or [""])[0]) / task / cls
+            of_class.mkdir(parents=True, exist_ok=True)
+            for what, stem, ending in files:
+                put(of_class, what, stem, ending)
+            for i in range(good):
+                (of_class / f"good {i}.jpg").write_bytes(WHOLE)
+        tried.append(splits)
+        try:
+            found = benchmarks.load(image_folder.source(str(folder)), benchmarks.Choice(image_size=size))
+        except UserError as error:
+            assert str(error).isprintable() and len(str(error)) < 1000, error
+            return
+        loaded.append(splits)
+        assert all(note.isprintable() for note in found.notes)
+        (given,) = found.problem.inputs
+        count = len(found.train) + len(found.test)
+        assert given.shape == ((size, size, 3) if size else (84, 84, 3))
+        for part in (found.train, found.test):
+            assert part.inputs[0].shape == (len(part), *given.shape) and part.inputs[0].dtype == np.uint8
+        said = int(found.notes[0].split(" classes and ")[1].split(" pictures")[0])
+        assert said - count == sum("left out" in note and "no picture" not in note for note in found.notes)
+
+    try_one()
+    record_property("image folders", len(tried))
+    record_property("image folders that loaded", len(loaded))
+    assert 20 < len(loaded) < len(tried) - 20
 
 
 def names(folder):

@@ -11,11 +11,13 @@ import subprocess
 import sys
 
 import pytest
-from made_runs import metrics
+from made_runs import ABOUT, MIXED, POOL, metrics
 
+from lrn_tf.data.problem import differences
 from lrn_tf.errors import UserError
 from lrn_tf.settings import Settings, resolve
 from lrn_tf.storage import workdir as workdir_module
+from lrn_tf.storage.files import seal
 from lrn_tf.storage.workdir import Workdir
 
 # What a run may be continued with although it differs.
@@ -57,12 +59,12 @@ def test_a_new_folder_is_not_touched_before_create(folder):
     make(folder).check()
     make(folder, resume=False).check()
     assert not folder.parent.exists()
-    make(folder).create({})
+    make(folder).create(ABOUT)
     assert sorted(path.name for path in folder.iterdir()) == ["checkpoints", "config.json"]
 
 
 def test_config_tells_how_the_run_came_about(folder):
-    make(folder, dup=3, seed=4).create({})
+    make(folder, dup=3, seed=4).create(ABOUT)
     config = json.loads((folder / "config.json").read_text())
     assert config["settings"] == dataclasses.asdict(resolve({"workdir": str(folder), "dup": 3, "seed": 4}))
     assert {"lrn_tf", "tensorflow", "keras", "keras-nlp", "numpy"} <= set(config["versions"])
@@ -82,7 +84,7 @@ def test_config_tells_whether_onednn_computed(folder, given, monkeypatch):
     monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
     if given:
         monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", given)
-    make(folder).create({})
+    make(folder).create(ABOUT)
     assert json.loads((folder / "config.json").read_text())["environment"] == {
         "TF_ENABLE_ONEDNN_OPTS": given
     }
@@ -93,7 +95,7 @@ def test_no_revision_of_a_repository_that_only_surrounds_the_package(tmp_path, m
     module = tmp_path / "site-packages" / "lrn_tf" / "storage" / "workdir.py"
     module.parent.mkdir(parents=True)
     monkeypatch.setattr(workdir_module, "__file__", str(module))
-    make(tmp_path / "run").create({})
+    make(tmp_path / "run").create(ABOUT)
     assert json.loads((tmp_path / "run" / "config.json").read_text())["git_revision"] is None
 
 
@@ -102,7 +104,7 @@ def test_which_settings_may_differ_from_the_run_held(folder, field):
     value = another(field)
     if value is None:
         pytest.skip("has one value only")
-    make(folder).create({})
+    make(folder).create(ABOUT)
     held = json.loads((folder / "config.json").read_text())["settings"]
     # Directly, as a few values would be refused together with others.
     asked = Workdir(dataclasses.replace(Settings(**held), **{field.name: value}))
@@ -118,13 +120,13 @@ def test_which_settings_may_differ_from_the_run_held(folder, field):
 
 
 def test_all_differences_are_named_at_once(folder):
-    make(folder, dup=3).create({})
+    make(folder, dup=3).create(ABOUT)
     said = refused(make(folder, dup=4, seed=1, epochs=2))
     assert "--dup was 3, is 4" in said and "--seed was 0, is 1" in said and "epochs" not in said
 
 
 def test_a_held_run_is_not_changed_by_a_refusal(folder):
-    make(folder).create({})
+    make(folder).create(ABOUT)
     before = (folder / "config.json").read_bytes()
     refused(make(folder, dup=9))
     refused(make(folder, resume=False))
@@ -132,11 +134,105 @@ def test_a_held_run_is_not_changed_by_a_refusal(folder):
 
 
 def test_continuing_records_the_new_end(folder):
-    make(folder, max_steps=5).create({})
+    make(folder, max_steps=5).create(ABOUT)
     continued = make(folder, max_steps=9)
     continued.check()
-    continued.create({})
+    continued.create(ABOUT)
     assert json.loads((folder / "config.json").read_text())["settings"]["max_steps"] == 9
+
+
+def changed(problem, part=None, **values):
+    """The problem with other values; or `(inputs or tasks, which, values)` of a part of it."""
+    if part is not None:
+        of, i, of_part = part
+        parts = list(getattr(problem, of))
+        parts[i] = dataclasses.replace(parts[i], **of_part)
+        values = {of: tuple(parts)}
+    return dataclasses.replace(problem, **values)
+
+
+LEARNED = {**ABOUT, "problem": MIXED}
+
+
+@pytest.mark.parametrize(
+    "other, said",
+    [
+        ({"problem": changed(MIXED, heads="task")}, "heads were shared, are task"),
+        (
+            {"problem": changed(MIXED, ("inputs", 0, {"shape": (4, 5, 1)}))},
+            "shape of input images was (4, 4, 1), is (4, 5, 1)",
+        ),
+        (
+            {"problem": changed(MIXED, ("inputs", 1, {"name": "table"}))},
+            "name of input rows was rows, is table",
+        ),
+        (
+            {"problem": changed(MIXED, ("inputs", 2, {"vocabulary": 12}))},
+            "vocabulary of input tokens was 11, is 12",
+        ),
+        (
+            {"problem": changed(MIXED, ("inputs", 0, {"mean": (1.001,)}))},
+            "mean of input images was (1.0,), is (1.001,)",
+        ),
+        (
+            {"problem": changed(MIXED, ("tasks", 1, {"std": (0.5, 4.0)}))},
+            "std of task size was (0.5, 3.0), is (0.5, 4.0)",
+        ),
+        ({"problem": changed(MIXED, ("tasks", 1, {"mean": (), "std": ()}))}, "mean of task size was (1.5"),
+        (
+            {"problem": changed(MIXED, ("tasks", 0, {"answers": ("no", "yes", "never")}))},
+            "answers of task left was ('no', 'yes', 'perhaps'), is ('no', 'yes', 'never')",
+        ),
+        (
+            {"problem": changed(MIXED, ("tasks", 2, {"weight": 0.5}))},
+            "weight of task topics was 1.0, is 0.5",
+        ),
+        ({"problem": changed(MIXED, tasks=MIXED.tasks[:2])}, "there is no task topics"),
+        ({"problem": changed(MIXED, inputs=MIXED.inputs[:1])}, "there is no input rows"),
+        ({"training_examples": 1279}, "there were 1,280 training examples, there are 1,279"),
+        ({"eval_examples": 10}, "there were 9 eval examples, there are 10"),
+        ({"pool": []}, "in its pool there was conv: input, 4x4x1 to 2, 5 modules with weights 16x2, 2;"),
+        ({"pool": [*POOL, "fc: hidden"]}, "in its pool there was nothing; there is fc: hidden"),
+    ],
+)
+def test_a_run_is_not_continued_on_other_data_or_with_another_pool(folder, other, said):
+    make(folder).create(LEARNED)
+    before = (folder / "config.json").read_bytes()
+    with pytest.raises(UserError, match="holds a run on other data or with other modules: ") as caught:
+        make(folder).create({**LEARNED, **other})
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+    assert str(caught.value).endswith("; give those, or another --workdir")
+    assert (folder / "config.json").read_bytes() == before
+    make(folder).create(LEARNED)
+
+
+def test_a_task_that_was_added_is_named(folder):
+    make(folder).create(
+        {**LEARNED, "problem": changed(MIXED, tasks=MIXED.tasks[:1], inputs=MIXED.inputs[:1])}
+    )
+    with pytest.raises(UserError, match=r"there is a new input rows; give those"):
+        make(folder).create(LEARNED)
+
+
+def test_what_another_machine_rounds_otherwise_is_the_same_problem():
+    """A millionth of the spread, also where the mean is next to nothing beside it."""
+    for field in ("mean", "std"):
+        near = changed(
+            MIXED, ("inputs", 1, {field: tuple(x + 1e-6 for x in getattr(MIXED.inputs[1], field))})
+        )
+        assert differences(MIXED, near) == differences(near, MIXED) == ""
+        far = changed(
+            MIXED, ("inputs", 1, {field: tuple(x + 1e-3 for x in getattr(MIXED.inputs[1], field))})
+        )
+        assert f"{field} of input rows" in differences(MIXED, far)
+
+
+def test_names_and_answers_are_not_told_at_length(folder):
+    make(folder).create(LEARNED)
+    long = tuple(f"answer {i}" for i in range(1000))
+    with pytest.raises(UserError) as caught:
+        make(folder).create({**LEARNED, "problem": changed(MIXED, ("tasks", 0, {"answers": long}))})
+    assert len(str(caught.value)) < 500
 
 
 @pytest.mark.parametrize(
@@ -154,6 +250,7 @@ def test_continuing_records_the_new_end(folder):
         b'{"settings": {"wings": 2}}',
         b"[" * 10**5,
         b'{"settings": {}}',  # without a checksum
+        json.dumps(seal({"settings": dataclasses.asdict(resolve({}))})).encode(),  # and nothing else
         b"\xff\xfe",
     ],
 )
@@ -174,7 +271,7 @@ def test_a_folder_that_cannot_be_made(tmp_path):
         workdir = make(folder)
         workdir.check()
         with pytest.raises(UserError, match=r"cannot be written \(.+\); give a folder that can") as caught:
-            workdir.create({})
+            workdir.create(ABOUT)
         assert "\n" not in str(caught.value)
     assert (tmp_path / "file").read_text() == "kept"
 
@@ -183,7 +280,7 @@ def test_a_name_that_is_too_long(tmp_path):
     workdir = make(tmp_path / ("x" * 300))
     with pytest.raises(UserError, match="--workdir"):
         workdir.check()
-        workdir.create({})
+        workdir.create(ABOUT)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
@@ -192,13 +289,13 @@ def test_a_folder_without_permission(tmp_path):
     workdir = make(tmp_path / "closed" / "run")
     with pytest.raises(UserError, match="--workdir"):
         workdir.check()
-        workdir.create({})
+        workdir.create(ABOUT)
 
 
 @pytest.fixture
 def running(folder):
     workdir = make(folder)
-    workdir.create({})
+    workdir.create(ABOUT)
     return workdir
 
 
@@ -275,7 +372,7 @@ def test_a_folder_in_use_is_refused(folder):
                 pytest.fail("two have the lock")
     with make(folder).lock():
         assert [path.name for path in folder.iterdir()] == ["lock"]
-    make(folder).create({})
+    make(folder).create(ABOUT)
     with pytest.raises(UserError, match="holds a run with other settings"):
         with make(folder, dup=7).lock():
             pytest.fail("the run that came first is overwritten")

@@ -8,16 +8,27 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from lrn_tf.data.benchmarks import Benchmark, Examples
+from lrn_tf.data.benchmarks import Benchmark
+from lrn_tf.data.examples import Examples
+from lrn_tf.data.problem import CLASSES, InputSpec, Problem, TaskSpec
 from lrn_tf.methods.method import Prediction
-from lrn_tf.modules.pools import paper
+from lrn_tf.modules.built_in import paper
+from lrn_tf.modules.pool import Pool
 from lrn_tf.settings import resolve
 from lrn_tf.storage.workdir import Workdir
 from lrn_tf.training.trainer import Trainer
 
 TASKS, BATCH, EPOCHS = 3, 4, 3
-POOL = paper((2, 2, 1), 2, dup=1)
 Step = collections.namedtuple("Step", "rows tasks labels seed rate loss")
+
+
+def problem(mean=(0.0,), std=(1.0,)):
+    """Tasks of images that ask for a yes or a no."""
+    tasks = [TaskSpec(f"task {k}", "images", CLASSES, ("no", "yes")) for k in range(TASKS)]
+    return Problem("fake", (InputSpec("images", (2, 2, 1), "uint8", mean, std),), tuple(tasks))
+
+
+POOL = Pool.of(paper(problem(), dup=1), problem())
 
 
 def examples(size, rng):
@@ -27,14 +38,14 @@ def examples(size, rng):
     images[:, 1] += (100 * label[:, None, None]).astype(np.uint8)
     images[:, 0, 0, 0] = np.arange(size)
     task = rng.integers(0, TASKS, size).astype(np.int32)
-    return Examples(np.arange(size, dtype=np.int32), task, label, images)
+    return Examples(np.arange(size, dtype=np.int32), task, label, (images,))
 
 
 def benchmark(size=22):
     rng = np.random.default_rng(5)
-    tasks = tuple(f"task {k}" for k in range(TASKS))
     train, test = examples(size, rng), examples(30, rng)
-    return Benchmark("fake", tasks, (("no", "yes"),) * TASKS, train, test)
+    moments = ((float(m),) for m in (train.inputs[0].mean(), train.inputs[0].std()))
+    return Benchmark(problem(*moments), train, test)
 
 
 class Softmax:
@@ -45,10 +56,12 @@ class Softmax:
 
     metrics = ("train/loss", "train/accuracy")
     kinds = POOL.by_kind
+    pool = POOL
+    trunk = None
 
     def __init__(self, data, loss_times=(), weights_times=(), killed_at=0, sleep=(), steps=None):
         self.steps = [] if steps is None else steps
-        self._data = data
+        (self._input,) = data.problem.inputs
         self._weights = tf.Variable(tf.zeros((4, 2)))
         self.weights = [self._weights]
         self._moments = [tf.Variable(tf.zeros((4, 2)))]
@@ -86,7 +99,7 @@ class Softmax:
         self._weights.assign_sub(learning_rate * self._moments[0])
         self._weights.assign(self._weights * self._factor(self._weights_times, step))
         loss *= self._factor(self._loss_times, step)
-        rows = images[:, 0, 0, 0] * self._data.std[0] + self._data.mean[0]
+        rows = images[:, 0, 0, 0] * self._input.std[0] + self._input.mean[0]
         tf.numpy_function(self._note, [tf.round(rows), tasks, labels, seed, learning_rate, loss], [])
         right = tf.argmax(logits, axis=1, output_type=tf.int32) == labels
         return {"train/loss": loss, "train/accuracy": tf.reduce_mean(tf.cast(right, tf.float32))}
@@ -97,10 +110,10 @@ class Softmax:
         return Prediction(self._logits(images), paths, tf.zeros(batch))
 
 
-def run(folder, size=22, epochs=EPOCHS, method=None, **given):
+def run(folder, size=22, epochs=EPOCHS, method=None, data=None, make=Softmax, **given):
     """Trains, from whatever the folder holds; returns the method."""
-    data = benchmark(size)
-    method = Softmax(data, **(method or {}))
+    data = data or benchmark(size)
+    method = make(data, **(method or {}))
     small = dict(batch_size=BATCH, minibatch_size=BATCH, epochs=epochs, learning_rate=0.1)
     given = small | dict(pictures_every=0) | given
     workdir = Workdir(resolve({"workdir": str(folder), **given}))

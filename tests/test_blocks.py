@@ -1,0 +1,91 @@
+"""Layers of several layers, against NumPy."""
+
+import math
+
+import keras
+import numpy as np
+import pytest
+
+from lrn_tf.modules.blocks import AttentionBlock, DenseOfEach, Positions, ResidualBlock
+
+CLOSE = dict(rtol=1e-4, atol=1e-5)
+
+
+@pytest.fixture
+def x():
+    return np.random.default_rng(0).normal(size=(3, 5, 8)).astype(np.float32)
+
+
+def made(layer, x):
+    """The layer, with weights that are not the same at all places, and what it returns."""
+    layer(x)
+    rng = np.random.default_rng(1)
+    layer.set_weights([w + rng.normal(0, 0.3, w.shape) for w in layer.get_weights()])
+    return layer, layer(x).numpy()
+
+
+def gelu(x):
+    return x * 0.5 * (1 + np.vectorize(math.erf)(x / np.sqrt(2)))
+
+
+def normed(x, norm):
+    gamma, beta = norm.get_weights()
+    centred = x - x.mean(axis=-1, keepdims=True)
+    return gamma * centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + 1e-5) + beta
+
+
+def test_dense_of_each_entry(x):
+    layer, y = made(DenseOfEach(4, activation="gelu"), x)
+    kernel, bias = layer.get_weights()
+    expected = [[gelu(entry @ kernel + bias) for entry in sequence] for sequence in x]
+    np.testing.assert_allclose(y, expected, **CLOSE)
+    assert layer.compute_output_shape((None, 5, 8)) == (None, 5, 4)
+
+
+def attended(x, attention):
+    """What each entry of a sequence takes from all, one head after the other."""
+    (q, q_bias), (k, k_bias), (v, v_bias), (out, bias) = (
+        dense.get_weights()
+        for dense in (
+            attention.query_dense,
+            attention.key_dense,
+            attention.value_dense,
+            attention.output_dense,
+        )
+    )
+    result = np.tile(bias, (len(x), 1))
+    for head in range(q.shape[1]):
+        query, key, value = (x @ w[:, head] + b[head] for w, b in ((q, q_bias), (k, k_bias), (v, v_bias)))
+        scores = np.exp(query @ key.T / np.sqrt(q.shape[2]))
+        result += scores / scores.sum(axis=1, keepdims=True) @ value @ out[head]
+    return result
+
+
+def test_attention_block(x):
+    block, y = made(AttentionBlock(2), x)
+    (wide, wide_bias), (narrow, narrow_bias) = block.wide.get_weights(), block.narrow.get_weights()
+    for sequence, found in zip(x, y, strict=True):
+        middle = sequence + attended(normed(sequence, block.norms[0]), block.attention)
+        expected = middle + gelu(normed(middle, block.norms[1]) @ wide + wide_bias) @ narrow + narrow_bias
+        np.testing.assert_allclose(found, expected, **CLOSE)
+
+
+@pytest.mark.parametrize(
+    "make, shape",
+    [
+        (lambda: DenseOfEach(4), (5, 8)),
+        (lambda: AttentionBlock(2, expansion=3), (5, 8)),
+        (Positions, (5, 8)),
+        (lambda: ResidualBlock(16, strides=2), (7, 6, 8)),
+        (lambda: ResidualBlock(8), (7, 6, 8)),
+    ],
+)
+def test_blocks_say_their_shapes_and_are_saved_with_keras_models(make, shape, tmp_path):
+    given = keras.Input(shape)
+    block = make()
+    model = keras.Model(given, block(given))
+    x = np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32)
+    y = model(x).numpy()
+    assert block.compute_output_shape((None, *shape)) == (None, *y.shape[1:])
+    model.save(tmp_path / "model.keras")
+    np.testing.assert_array_equal(keras.models.load_model(tmp_path / "model.keras")(x), y)

@@ -1,0 +1,96 @@
+"""What the documents print is run: the README's program, and the tutorial from an empty folder."""
+
+import json
+import pathlib
+import re
+import shlex
+import subprocess
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+BLOCK = re.compile(r"^```(\w+)(?: file=(\S+))?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+def blocks(document):
+    """Language, file name or empty, and content of each block of code."""
+    return BLOCK.findall((ROOT / document).read_text())
+
+
+def commands(script):
+    """The commands of a shell script, one a line or joined by && or a backslash."""
+    for line in script.replace("\\\n", " ").splitlines():
+        for command in line.split("&&"):
+            yield command.strip()
+
+
+def run_python(forked, folder, code):
+    (folder / "code.py").write_text(code)
+    return forked(folder / "code.py", [], folder, longest=300)
+
+
+def run_command(forked, folder, command):
+    words = shlex.split(command)
+    if words[:2] == ["python", "-m"]:
+        return forked(words[2], words[3:], folder, longest=300)
+    done = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.slow
+def test_the_program_in_the_readme(forked, tmp_path):
+    code = next(code for language, _, code in blocks("README.md") if language == "python")
+    assert len([line for line in code.splitlines() if line]) <= 36
+    # As printed, but for the number of epochs.
+    assert "epochs=10" in code
+    code = code.replace("epochs=10", "epochs=3, actor='pointer'")
+    end, said, errors = run_python(forked, tmp_path, code)
+    assert end == 0, errors
+    accuracy = json.loads(re.search(r"\{.*?\}", said).group().replace("'", '"'))
+    assert accuracy["digit"] > 0.5 and accuracy["parity"] > 0.6
+    assert "3 tasks" not in errors and "1 task of 10 classes" in errors
+    assert (tmp_path / "served" / "saved_model.pb").exists()
+    assert re.search(r"^stem +input +8x8x1 +8x8x8 +1 +80$", said, re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_the_tutorial(forked, tmp_path):
+    said = {}
+    for language, file, code in blocks("docs/tutorial.md"):
+        if file:
+            (tmp_path / file).write_text(code)
+        elif language == "python":
+            end, said["python"], errors = run_python(forked, tmp_path, code)
+            assert end == 0, (code, errors)
+        elif language == "bash":
+            # As printed, but for fewer epochs and a router that is sooner compiled.
+            code = re.sub(r"--d_model=\d+", "--d_model=16 --actor=pointer", code)
+            for command in commands(re.sub(r"--epochs=\d", "--epochs=2", code)):
+                if not command.startswith("pip install"):
+                    end, said[command], errors = run_command(forked, tmp_path, command)
+                    assert end == 0, (command, errors)
+    predicted = next(out for command, out in said.items() if "lrn_tf.predict" in command)
+    assert re.search(r"^pictures/colour/red/0.png +red +\d", predicted, re.MULTILINE), predicted
+    lines = (tmp_path / "runs/pictures/metrics.jsonl").read_text().splitlines()
+    assert json.loads(lines[-1])["eval_accuracy"] > 0.5
+    assert (
+        "diabetes"
+        in json.loads((tmp_path / "runs/tables/metrics.jsonl").read_text().splitlines()[-1])[
+            "eval_r2_per_task"
+        ]
+    )
+    assert (tmp_path / "report/index.html").stat().st_size > 50_000
+
+
+def test_the_readme_names_every_file():
+    named = set(re.findall(r"\]\((lrn_tf/[\w/.]+\.py)\)", (ROOT / "README.md").read_text()))
+    there = {str(p.relative_to(ROOT)) for p in (ROOT / "lrn_tf").rglob("*.py") if p.name != "__init__.py"}
+    assert named == there
+
+
+@pytest.mark.parametrize(
+    "document", sorted(ROOT.glob("docs/*.md")) + [ROOT / "README.md"], ids=lambda p: p.name
+)
+def test_links_lead_somewhere(document):
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text()):
+        assert (document.parent / target).exists(), target

@@ -1,0 +1,192 @@
+"""Every program works with tasks and modules of a user's own: see own_problem.py."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+import lrn_tf
+
+HERE = pathlib.Path(__file__).resolve().parent
+POOL = f"--pool={HERE}/own_problem.py:pool"
+OWN = (f"--benchmark={HERE}/own_problem.py:tasks", POOL)
+SMALL = ("--dup=2", "--depth=3", "--d_model=8", "--actor=pointer", "--batch_size=32", "--minibatch_size=16")
+
+
+@pytest.fixture(scope="module")
+def trained(forked, tmp_path_factory):
+    """The folder of a run, "run", and of its exported model, "model"."""
+    folder = tmp_path_factory.mktemp("own")
+    end, _, errors = main(forked, folder, "--workdir=run", "--export_dir=model")
+    assert end == 0, errors
+    return folder
+
+
+def main(forked, folder, *more, own=OWN):
+    return forked(
+        "lrn_tf.main", [*own, *SMALL, "--epochs=2", "--pictures_every=1", *more], folder, longest=300
+    )
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def without_timings(folder):
+    return [
+        {k: v for k, v in line.items() if k not in ("seconds", "examples_per_second", "step_ms_median")}
+        for line in lines(folder)
+    ]
+
+
+def test_training_says_what_it_measures(trained):
+    last = lines(trained / "run")[-1]
+    assert set(last["eval_accuracy_per_task"]) == {"bright", "digit of ten"}
+    assert set(last["eval_mae_per_task"]) == set(last["eval_r2_per_task"]) == {"sum"}
+
+
+def test_a_run_that_was_stopped_continues_to_the_same_end(forked, trained, tmp_path):
+    for more in (("--max_steps=3",), ()):
+        end, _, errors = main(forked, tmp_path, "--workdir=run", *more)
+        assert end == 0, errors
+    assert without_timings(tmp_path / "run") == without_timings(trained / "run")
+
+
+def test_two_devices_share_each_batch(forked, trained, tmp_path):
+    end, _, errors = forked(
+        "lrn_tf.main",
+        [*OWN, *SMALL, "--epochs=2", "--pictures_every=0", "--workdir=run", "--distribute=mirrored"],
+        tmp_path,
+        longest=300,
+        devices=2,
+    )
+    assert end == 0, errors
+    ours, theirs = lines(tmp_path / "run"), lines(trained / "run")
+    np.testing.assert_allclose(
+        [o["train_loss"] for o in ours], [t["train_loss"] for t in theirs], rtol=1e-3
+    )
+
+
+@pytest.mark.parametrize(
+    "own, said",
+    [
+        ((f"--benchmark={HERE}/own_problem.py:raises", POOL), "RuntimeError: no luck"),
+        ((f"--benchmark={HERE}/own_problem.py:not_tasks", POOL), "lrn_tf.Task"),
+        ((OWN[0], f"--pool={HERE}/own_problem.py:not_tasks"), "not_tasks"),
+        ((OWN[0], f"--pool={HERE}/own_problem.py:nothing"), "it has"),
+        ((OWN[0], f"--pool={HERE}/nowhere.py:pool"), "there is no file"),
+        ((OWN[0], "--pool=paper"), "needs images of one size"),
+    ],
+)
+def test_what_does_not_fit_gets_one_line(forked, tmp_path, own, said):
+    end, _, errors = main(forked, tmp_path, "--workdir=run", own=own)
+    assert end == 2 and said in errors.splitlines()[-1], errors
+    assert "Traceback" not in errors
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_goes_on_with_the_pool_and_the_tasks_that_made_it(forked, tmp_path):
+    own = ("--benchmark=mine.py:tasks", "--pool=mine.py:pool")
+    mine, code = tmp_path / "mine.py", (HERE / "own_problem.py").read_text()
+    mine.write_text(code)
+    end, _, errors = main(forked, tmp_path, "--workdir=run", "--max_steps=1", "--pictures_every=0", own=own)
+    assert end == 0, errors
+    for change, said in (
+        (("dense(8), dup)", "dense(8), dup + 1)"), "of_row"),
+        (('"sum", rows', '"total", rows'), "total"),
+    ):
+        assert change[0] in code
+        mine.write_text(code.replace(*change))
+        end, _, errors = main(forked, tmp_path, "--workdir=run", own=own)
+        assert end == 2 and said in errors.splitlines()[-1] and "Traceback" not in errors, errors
+
+
+def test_a_model_answers_in_the_terms_of_each_task(trained):
+    import own_problem
+
+    bright, digit, total = own_problem.tasks()
+    model = lrn_tf.load(str(trained / "model"))
+    answer = model({"images": bright.x[:3], "rows": total.x[:3]}, ["bright", "digit of ten", "sum"])
+    assert answer["class_name"][0] in ("no", "yes") and answer["class_name"][1] in "01234"
+    assert answer["class_name"][2] == "" and answer["class"][2] == -1
+    np.testing.assert_allclose(answer["probabilities"].sum(axis=1), [1, 1, 0], rtol=1e-5)
+    assert answer["numbers"][2, 0] != 0 and (answer["numbers"][:2] == 0).all()
+    names = [[name.split(".")[0] for name in path if name] for path in answer["path_names"]]
+    assert [path[0] for path in names] == ["of_image", "of_image", "of_row"]
+    assert [path[-1] for path in names] == ["out_2", "out_5", "out_1"]
+    with pytest.raises(ValueError, match="need an array for each"):
+        model(bright.x[:2], ["bright", "sum"])
+
+
+def test_the_run_itself_answers_as_the_model_does(forked, trained, tmp_path):
+    import own_problem
+
+    model = lrn_tf.load(str(trained / "model"))
+    run = lrn_tf.load(str(trained / "run"), POOL.removeprefix("--pool="))
+    x = own_problem.tasks()[2].x[:4]
+    np.testing.assert_allclose(model(x, ["sum"] * 4)["numbers"], run(x, ["sum"] * 4)["numbers"], rtol=1e-5)
+    with pytest.raises(ValueError, match="give it with --pool"):
+        lrn_tf.load(str(trained / "run"))
+
+
+def test_predict(forked, trained, tmp_path):
+    import own_problem
+
+    np.savetxt(tmp_path / "rows.csv", own_problem.tasks()[2].x[:3], delimiter=",")
+    given = ["--model", str(trained / "model"), "--task=sum", "--json", "rows.csv"]
+    end, said, errors = forked("lrn_tf.predict", given, tmp_path)
+    assert end == 0, errors
+    rows = [json.loads(line) for line in said.splitlines()]
+    assert [row["file"] for row in rows] == ["rows.csv:0", "rows.csv:1", "rows.csv:2"]
+    assert all(set(row["numbers"]) == {"total"} for row in rows)
+
+
+def test_report_and_compare(forked, trained, tmp_path):
+    given = ["--workdir", str(trained / "run"), "--output=page", POOL, OWN[0]]
+    end, _, errors = forked("lrn_tf.report", given, tmp_path, longest=120)
+    assert end == 0, errors
+    page = (tmp_path / "page" / "index.html").read_text()
+    assert "R2 of sum" in page and "mean absolute error" in page and "digit of ten" in page
+    end, said, errors = forked("lrn_tf.compare", [str(trained / "run"), "--output=curves"], tmp_path)
+    assert end == 0, errors
+    assert (tmp_path / "curves" / "curves.png").exists()
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_ends_as_one_that_is_not(forked, tmp_path):
+    soak = HERE.parent / "tools" / "soak.py"
+    given = [*OWN, *SMALL, "--epochs=2", "--pictures_every=0", "--kills=2", "--output=soak"]
+    end, said, errors = forked(soak, given, tmp_path, longest=300)
+    assert end == 0, (said, errors)
+
+
+@pytest.mark.slow
+def test_from_python(tmp_path):
+    import own_problem
+
+    model = lrn_tf.train(
+        own_problem.tasks(),
+        own_problem.pool,
+        workdir=str(tmp_path / "run"),
+        dup=2,
+        depth=3,
+        d_model=8,
+        actor="pointer",
+        batch_size=32,
+        minibatch_size=16,
+        epochs=1,
+        pictures_every=0,
+    )
+    assert model.epochs[-1].eval_r2_per_task.keys() == {"sum"}
+    bright = own_problem.tasks()[0]
+    answers = model({"images": bright.x[:2], "rows": np.zeros((2, 3), np.float32)}, ["bright", 1]).numpy()
+    np.testing.assert_allclose(answers.sum(axis=1), 1, rtol=1e-5)
+    model.save(tmp_path / "model.keras")
+    import keras
+
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    given = {"images": bright.x[:5], "rows": np.zeros((5, 3), np.float32)}
+    np.testing.assert_array_equal(again(given, [0, 1, 0, 1, 0]), model(given, [0, 1, 0, 1, 0]))
+    with pytest.raises(ValueError, match="task 'dark' is unknown"):
+        model(given, ["dark"] * 5)

@@ -1,0 +1,135 @@
+"""Starting from a trained network: what has a name there keeps its weights, and nothing else does."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from lrn_tf.data import benchmarks
+from lrn_tf.data.problem import InputSpec, Problem, TaskSpec
+from lrn_tf.data.tasks import Task
+from lrn_tf.errors import UserError
+from lrn_tf.methods.lrn import LRNMethod
+from lrn_tf.settings import resolve
+from lrn_tf.training.transfer import as_seen_by, start_from
+
+SMALL = dict(pool="mixed", heads="task", dup=2, depth=3, d_model=8, actor="pointer", batch_size=16)
+SMALL |= dict(minibatch_size=16, benchmark="digits_mtl")
+
+
+def task(name, count, answers=3):
+    rng = np.random.default_rng(len(name))
+    return Task(name, rng.normal(size=(count, 4)), np.arange(count) % answers)
+
+
+def problem_of(*names):
+    tasks = [task(name, 20, answers=2 + len(name)) for name in names]
+    return benchmarks.load(benchmarks.own("small", tasks), benchmarks.Choice(heads="task")).problem
+
+
+def method_of(problem, seed, **given):
+    tf.keras.utils.set_random_seed(seed)
+    return LRNMethod.build(problem, resolve({**SMALL, **given}))
+
+
+def weights(method, module):
+    return [np.array(w) for w in method.modules.weights_of(module)]
+
+
+@pytest.fixture(scope="module")
+def old():
+    return method_of(problem_of("a", "bb", "ccc"), 1)
+
+
+@pytest.fixture(scope="module")
+def started(old):
+    """A method for two tasks, of which the old one knows the second, and what it said of its start."""
+    method = method_of(problem_of("dddd", "bb"), 2, init_from="run", freeze="modules")
+    before = [weights(method, m) for m in range(len(method.pool))]
+    return method, before, start_from(old, method, freeze=True)
+
+
+def test_modules_are_known_by_kind_and_label_space(old, started):
+    method, before, said = started
+    frozen = method.frozen.numpy()
+    names = {}
+    for m in range(len(old.pool)):
+        kind = old.pool.kinds[old.pool.kind[m]]
+        names[kind.name, kind.serves, m - old.pool.modules(old.pool.kind[m])[0]] = m
+    known = 0
+    for m in range(len(method.pool)):
+        kind = method.pool.kinds[method.pool.kind[m]]
+        was = names.get((kind.name, kind.serves, m - method.pool.modules(method.pool.kind[m])[0]))
+        expected = before[m] if was is None else weights(old, was)
+        for a, b in zip(weights(method, m), expected, strict=True):
+            np.testing.assert_array_equal(a, b)
+        assert frozen[m] == (was is not None)
+        known += was is not None
+    # All but the output module of the task that is new.
+    assert known == len(method.pool) - 1
+    assert f"{known} of {len(method.pool)} modules, 1 of 2 tasks, the router" in said
+
+
+def test_the_router_keeps_what_it_knows(old, started):
+    method, _, _ = started
+    ours, theirs = (x.router.task_embedding.embeddings.numpy() for x in (method, old))
+    np.testing.assert_array_equal(ours[1], theirs[1])
+    assert not (ours[0] == theirs).all(axis=1).any()
+    ours, theirs = (x.router.action_embedding.embeddings.numpy() for x in (method, old))
+    np.testing.assert_array_equal(ours[-1], theirs[-1])  # PASS
+    np.testing.assert_array_equal(ours[:4], theirs[:4])
+    for part in ("encoder", "actor", "critic"):
+        for a, b in zip(
+            getattr(method.router, part).weights, getattr(old.router, part).weights, strict=True
+        ):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_frozen_modules_do_not_learn(started):
+    method, _, _ = started
+    before = [weights(method, m) for m in range(len(method.pool))]
+    router = [w.numpy() for w in method.router_weights]
+    rng = np.random.default_rng(0)
+    inputs = tf.constant(rng.normal(size=(16, 4)), tf.float32)
+    tasks, labels = tf.constant([0, 1] * 8), tf.constant(rng.integers(0, 4, 16), tf.int32)
+    for step in range(3):
+        method.train_step(inputs, tasks, labels, tf.constant([0, step]), tf.constant(0.1))
+    moved = [
+        any((a != b).any() for a, b in zip(weights(method, m), w, strict=True))
+        for m, w in enumerate(before)
+    ]
+    assert not (np.array(moved) & method.frozen.numpy()).any()
+    assert moved[np.flatnonzero(~method.frozen.numpy())[0]]
+    assert any((w.numpy() != b).any() for w, b in zip(method.router_weights, router, strict=True))
+
+
+def test_another_width_keeps_modules_alone(old):
+    method = method_of(problem_of("bb"), 3, d_model=12)
+    before = [w.numpy() for w in method.router_weights]
+    said = start_from(old, method, freeze=False)
+    assert "nothing of the router, whose --d_model is another" in said
+    for a, b in zip(method.router_weights, before, strict=True):
+        np.testing.assert_array_equal(a.numpy(), b)
+    np.testing.assert_array_equal(weights(method, 0)[0], weights(old, 0)[0])
+
+
+def test_nothing_known_is_refused(old):
+    image = Task("x", np.zeros((9, 6, 6, 1), np.uint8), np.arange(9) % 3)
+    problem = benchmarks.load(benchmarks.own("other", [image]), benchmarks.Choice()).problem
+    method = LRNMethod.build(problem, resolve({**SMALL, "pool": "transformer", "heads": "shared"}))
+    with pytest.raises(UserError, match="no module of a kind"):
+        start_from(old, method, freeze=False)
+
+
+def test_known_inputs_are_standardised_as_before():
+    def problem(mean, *more):
+        rows = InputSpec("rows", (2,), "float32", mean, (1.0, 1.0))
+        return Problem("p", (rows, *more), (TaskSpec("t", "rows", "classes", ("a", "b")),))
+
+    new = InputSpec("images", (2, 2, 1), "uint8", (5.0,), (2.0,))
+    seen = as_seen_by(problem((1.0, 2.0)), problem((3.0, 4.0), new))
+    assert [given.mean for given in seen.inputs] == [(1.0, 2.0), (5.0,)]
+    other = dataclasses.replace(problem((3.0, 4.0)).inputs[0], shape=(3,), mean=(0.0,) * 3, std=(1.0,) * 3)
+    changed = dataclasses.replace(problem((3.0, 4.0)), inputs=(other,))
+    assert as_seen_by(problem((1.0, 2.0)), changed) == changed
