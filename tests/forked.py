@@ -24,6 +24,7 @@ import traceback
 import types
 
 LONGEST = 60
+TOOLS = str(pathlib.Path(__file__).resolve().parents[1] / "tools")
 
 
 class Process:
@@ -144,6 +145,7 @@ def be(program, arguments, folder, out, err, options):
         sys.argv = [program, *arguments]
         if "devices" in options:
             look_like(options["devices"])
+        sys.path.append(TOOLS)
         import grid
 
         from lrn_tf.data import benchmarks
