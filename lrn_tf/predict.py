@@ -98,7 +98,9 @@ def decode(file: str, channels: int):
 def main(files: list[str]) -> int:
     if not MODEL.value:
         raise UserError("--model is missing; give the folder of an exported model or of a run")
-    model = load(MODEL.value, flags.FLAGS.pool)
+    # Defined where this is the program: lrn_tf.main has a --pool of its own.
+    pool = flags.FLAGS.pool if "pool" in flags.FLAGS else None
+    model = load(MODEL.value, pool)
     task = find_task(model.tasks, TASK.value)
     spec = model.problem.tasks[model.tasks.index(task)]
     width = max(map(len, files))
@@ -147,6 +149,5 @@ def _path(answer):
 
 
 if __name__ == "__main__":
-    # Not on import: lrn_tf.main has a --pool of its own.
     flags.DEFINE_string("pool", "", program.OWN_POOL)
     program.run(main, takes="file")
