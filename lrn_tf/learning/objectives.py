@@ -14,13 +14,17 @@ class Objectives:
     Args:
         problem: the tasks.
 
+    Attributes:
+        forms: the forms of answers that any task asks for.
+        has_accuracy: whether any asks for something else than numbers.
+
     All methods take `logits`, float32 `[B, C]`, what output modules return, with arbitrary numbers after a
     task's own answers; `tasks`, int32 `[B]`; and `targets` as in `lrn_tf.data.examples.Examples`.
     """
 
     def __init__(self, problem: Problem):
         tasks, width = problem.tasks, problem.width
-        self._forms = list(dict.fromkeys(task.form for task in tasks))
+        self.forms = list(dict.fromkeys(task.form for task in tasks))
         self._form = np.array([task.form for task in tasks])
         self._own = np.array([np.arange(width) < task.width for task in tasks])  # (K, C)
         self._mean = np.zeros(self._own.shape, np.float32)
@@ -29,7 +33,7 @@ class Objectives:
             if task.form == NUMBERS and task.mean:
                 self._mean[k, : task.width], self._std[k, : task.width] = task.mean, task.std
         self._weight = np.array([task.weight for task in tasks], np.float32)
-        self.has_accuracy = self._forms != [NUMBERS]
+        self.has_accuracy = self.forms != [NUMBERS]
 
     def loss(self, logits, tasks, targets):
         """The loss of each example, float32 `[B]`, without its task's weight.
@@ -58,9 +62,9 @@ class Objectives:
 
     def mean_right(self, right, tasks):
         """The mean of `right` over examples whose tasks do not ask for numbers; 0 where there are none."""
-        if NUMBERS not in self._forms:
+        if NUMBERS not in self.forms:
             return tf.reduce_mean(right)
-        counts = 1 - tf.cast(self._asks_for(NUMBERS, tasks), tf.float32)
+        counts = 1 - tf.cast(self.asks_for(NUMBERS, tasks), tf.float32)
         return tf.math.divide_no_nan(tf.reduce_sum(right * counts), tf.reduce_sum(counts))
 
     def answers(self, logits, tasks):
@@ -82,10 +86,10 @@ class Objectives:
             targets = tf.pad(targets, [[0, 0], [0, self._own.shape[1] - targets.shape[1]]])
         if not self._own.all():
             own = tf.gather(tf.constant(self._own), tasks)  # (B, C)
-        if NUMBERS in self._forms:
+        if NUMBERS in self.forms:
             mean, std = (tf.gather(tf.constant(table), tasks) for table in (self._mean, self._std))
         found = []
-        for form in self._forms:
+        for form in self.forms:
             x = logits
             if own is not None:
                 x = tf.where(own, logits, IMPOSSIBLE if form == CLASSES else 0.0)
@@ -93,12 +97,12 @@ class Objectives:
         if len(found) == 1:
             return found[0]
         result = found[0]
-        for form, values in list(zip(self._forms, found, strict=True))[1:]:
-            mine = self._asks_for(form, tasks)
+        for form, values in list(zip(self.forms, found, strict=True))[1:]:
+            mine = self.asks_for(form, tasks)
             result = tf.where(tf.reshape(mine, [-1] + [1] * (len(values.shape) - 1)), values, result)
         return result
 
-    def _asks_for(self, form, tasks):
+    def asks_for(self, form, tasks):
         """Which examples ask for a form of answers, bool `[B]`."""
         # No comparison of whole numbers, which GPUs leave to the host.
         return tf.gather(tf.constant(self._form == form), tasks)

@@ -105,7 +105,7 @@ class LRNMethod:
         """Trainable parameters of each kind's modules, and of the router."""
         pool = _pool(problem, settings, kinds)
         most = DecisionProcess(pool, settings.depth).max_candidates
-        actor = actor_for(len(pool)) if settings.actor == "by_size" else settings.actor
+        actor = actor_for(settings.actor, len(pool))
         router = Router(problem.inputs, problem.input_of, len(pool), most, settings.d_model, actor)
         return {**pool.count_parameters(), "router": count_weights(router)}
 

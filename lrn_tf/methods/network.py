@@ -13,7 +13,7 @@ from lrn_tf.learning.objectives import Objectives
 from lrn_tf.modules.decision_process import DecisionProcess
 from lrn_tf.modules.dispatch import Modules
 from lrn_tf.modules.pool import Kind, Pool
-from lrn_tf.router.episodes import Episodes, route
+from lrn_tf.router.episodes import route
 from lrn_tf.router.router import Router, actor_for, decided_scale
 from lrn_tf.storage.from_json import of_type
 
@@ -66,8 +66,7 @@ class LRN(keras.Model):
         )
         self.pool = kinds if isinstance(kinds, Pool) else Pool.of(kinds, problem)
         self.problem = problem
-        if actor == "by_size":
-            actor = actor_for(len(self.pool))
+        actor = actor_for(actor, len(self.pool))
         self.process = DecisionProcess(self.pool, depth)
         self.modules = Modules(self.pool, depth)
         self.router = Router(
@@ -115,12 +114,8 @@ class LRN(keras.Model):
 
     def _answer(self, inputs, tasks):
         inputs = only_needed(prepare_all(inputs, self.problem), tasks, self.problem)
-        episodes = self.choose(inputs, tasks)
+        episodes = route(self.router, self.process, inputs, tasks)
         return self.objectives.answers(self.modules(inputs, episodes.actions)[0], tasks)
-
-    def choose(self, inputs, tasks) -> Episodes:
-        """The most probable network of each example; inputs prepared, as in `Method.predict`."""
-        return route(self.router, self.process, inputs, tasks)
 
     def count_params(self) -> int:
         """Weights of router and modules."""
@@ -167,14 +162,8 @@ class LRN(keras.Model):
             weight.assign(store[str(i)])
 
 
-def _kind(layer, input, output, serves, **rest):
-    return Kind(
-        layer=lambda: keras.saving.deserialize_keras_object(layer),
-        input=tuple(input),
-        output=tuple(output),
-        serves=tuple(serves),
-        **rest,
-    )
+def _kind(layer, **rest):
+    return Kind(layer=lambda: keras.saving.deserialize_keras_object(layer), **rest)
 
 
 def _plain(values):

@@ -40,19 +40,16 @@ class DecisionProcess:
     def __init__(self, pool: Pool, depth: int):
         self.pool = pool
         self.depth = depth
-        self._number = {signature: s for s, signature in enumerate(pool.signatures)}
+        number = {signature: s for s, signature in enumerate(pool.signatures)}
         kinds = pool.kinds
         self._input = np.array([kind.role == INPUT for kind in kinds])
         self._output = np.array([kind.role == OUTPUT for kind in kinds])
-        self._takes = np.array([self._number[kind.input] for kind in kinds])
+        self._takes = np.array([number[kind.input] for kind in kinds])
         # What no module takes leads nowhere; signature -1 stands for it and for an answer.
         self._gives = np.array(
-            [
-                -1 if out else self._number.get(k.output, -1)
-                for k, out in zip(kinds, self._output, strict=True)
-            ]
+            [-1 if out else number.get(k.output, -1) for k, out in zip(kinds, self._output, strict=True)]
         )
-        self._starts = np.array([self._number[demand.input] for demand in pool.demands], np.int32)
+        self._starts = np.array([number[demand.input] for demand in pool.demands], np.int32)
         counts, reachable = zip(*(self._look_ahead(k) for k in range(len(pool.demands))), strict=True)
         self.max_candidates = [max(at_step) for at_step in zip(*counts, strict=True)]
         self.reachable = np.array(reachable)

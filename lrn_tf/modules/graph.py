@@ -14,23 +14,27 @@ def after(pool: Pool, ends: Sequence[bool]) -> np.ndarray:
         pool: the pool.
         ends: for each kind, whether its modules may answer.
     """
-    fewest = np.where(ends, 0.0, np.inf)
-    for _ in pool.kinds:
-        for j in range(len(pool.kinds)):
-            for k in pool.followers(j):
-                fewest[j] = min(fewest[j], fewest[k] + 1)
-    return fewest
+    return _fewest(ends, [(k, j) for j, k in _steps(pool)])
 
 
 def before(pool: Pool, given: Signature | None = None) -> np.ndarray:
     """The fewest modules that lead up to each kind from an input, or from any; infinite where none do."""
     inputs = pool.inputs if given is None else [given]
     starts = [kind.role == INPUT and kind.input in inputs for kind in pool.kinds]
+    return _fewest(starts, _steps(pool))
+
+
+def _steps(pool):
+    """Pairs of kinds, of which the second may come right after the first."""
+    return [(j, k) for j in range(len(pool.kinds)) for k in pool.followers(j)]
+
+
+def _fewest(starts, steps):
+    """The fewest steps to each kind from those where it starts."""
     fewest = np.where(starts, 0.0, np.inf)
-    for _ in pool.kinds:
-        for j in range(len(pool.kinds)):
-            for k in pool.followers(j):
-                fewest[k] = min(fewest[k], fewest[j] + 1)
+    for _ in starts:
+        for near, far in steps:
+            fewest[far] = min(fewest[far], fewest[near] + 1)
     return fewest
 
 

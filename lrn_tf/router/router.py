@@ -17,8 +17,10 @@ from lrn_tf.router.encoders import HEADS, make_encoder
 MANY = 100
 
 
-def actor_for(num_modules: int) -> str:
-    """The actor that is chosen by the size of a pool."""
+def actor_for(asked: str, num_modules: int) -> str:
+    """The actor that is asked for, which may be the one for pools of a size."""
+    if asked != "by_size":
+        return asked
     return "pointer" if num_modules > MANY else "decoder"
 
 

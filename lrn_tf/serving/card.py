@@ -5,7 +5,7 @@ from typing import Any
 
 from lrn_tf.data.problem import CLASSES, NUMBERS
 from lrn_tf.errors import printable
-from lrn_tf.settings import behind_results, defaults, resolve
+from lrn_tf.settings import behind_results, defaults
 from lrn_tf.storage.metrics import ROUTES, SPLITS
 from lrn_tf.storage.runs import Run
 
@@ -28,7 +28,7 @@ def describe(run: Run, step: int) -> dict[str, Any]:
     # A run that was stopped within an epoch has weights that were never evaluated.
     last = next((line for line in run.lines if line.step == step), run.lines[-1])
     return {
-        "settings": dataclasses.asdict(resolve(run.settings)),
+        "settings": dataclasses.asdict(run.asked),
         "about": {**run.about, "problem": dataclasses.asdict(run.about["problem"])},
         "step": step,
         "results": {name: last.value(name) for name in RESULTS},

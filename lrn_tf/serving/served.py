@@ -29,8 +29,6 @@ class Served(tf.Module):
         # The number past the last module adds none.
         self._modules = tf.constant([*module_names(method.kinds), ""])
         self._tasks = tf.constant(problem.task_names)
-        self._forms = {task.form for task in problem.tasks}
-        self._form = tf.constant([task.form for task in problem.tasks])
         filled = [[*task.answers, *[""] * (problem.width - task.width)] for task in problem.tasks]
         self._answers = tf.constant(filled)  # (K, C)
 
@@ -112,7 +110,7 @@ class Served(tf.Module):
 
     def _answers_of(self, logits, tasks):
         answers, found = self._objectives.answers(logits, tasks), {}
-        if CLASSES in self._forms:
+        if CLASSES in self._objectives.forms:
             classes = tf.argmax(answers, axis=1, output_type=tf.int32)
             mine = self._of_form(CLASSES, tasks)
             names = tf.gather_nd(self._answers, tf.stack([tasks, classes], axis=1))
@@ -120,13 +118,13 @@ class Served(tf.Module):
             found["class"] = classes if mine is None else tf.where(mine, classes, -1)
             found["class_name"] = names if mine is None else tf.where(mine, names, "")
         for form, name in ((NUMBERS, "numbers"), (LABELS, "labels")):
-            if form in self._forms:
+            if form in self._objectives.forms:
                 found[name] = self._where(self._of_form(form, tasks), answers)
         return found
 
     def _of_form(self, form, tasks):
         """Which examples are of tasks of this form; None where all are."""
-        return None if self._forms == {form} else tf.gather(self._form, tasks) == form
+        return None if self._objectives.forms == [form] else self._objectives.asks_for(form, tasks)
 
     @staticmethod
     def _where(mine, values):
