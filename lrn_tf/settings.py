@@ -16,11 +16,12 @@ from lrn_tf.errors import UserError
 
 OURS = " (not from the paper)"
 
-# The methods that have --dup, --depth and the other settings of the router and its pool, and those that
+# The methods that have a router, those that have a pool of modules (with --dup and --depth), and those that
 # have a trunk and learn by plain SGD.
 LRNS = ("lrn", "random_route")
+MODULAR = (*LRNS, "unrouted")
 SGD_METHODS = ("routing", "cross_stitch", "task_fc", "task_head", "shared")
-METHODS = LRNS + SGD_METHODS
+METHODS = MODULAR + SGD_METHODS
 FLOAT32_MAX = 3.4028234e38
 BENCHMARKS = ("digits_mtl", "mnist_mtl", "cifar_mtl", "min_mtl", "mixed_mtl")
 POOLS = ("paper", "residual", "transformer", "mixed")
@@ -57,9 +58,10 @@ class Settings:
     )
     method: str = setting(
         "lrn",
-        "What learns them: the Limitless Routing Network, the same with a router that is never trained,"
-        " the routing network of Rosenbaum et al. (2017), cross-stitch networks (Misra et al. 2016), all or"
-        " the last of three layers for each task alone, or one network told the task",
+        "What learns them: the Limitless Routing Network, the same with a router that is never trained, or"
+        " without one, along given --paths (unrouted, ours), the routing network of Rosenbaum et al."
+        " (2017), cross-stitch networks (Misra et al. 2016), all or the last of three layers for each task"
+        " alone, or one network told the task",
         choices=METHODS,
     )
     pool: str = setting(
@@ -69,11 +71,11 @@ class Settings:
         " that returns a list of lrn_tf.Kind",
         choices=POOLS,
         or_else=(FUNCTION,),
-        methods=LRNS,
+        methods=MODULAR,
     )
-    dup: int = setting(10, "Copies of each kind of module", low=1, high=1000, methods=LRNS)
+    dup: int = setting(10, "Copies of each kind of module", low=1, high=1000, methods=MODULAR)
     depth: int = setting(
-        6, "Steps of the router, the largest depth of a network", low=1, high=64, methods=LRNS
+        6, "Steps of the router, the largest depth of a network", low=1, high=64, methods=MODULAR
     )
     epochs: int = setting(100, "Passes over the training examples", low=1, high=10**6)
     batch_size: int = setting(128, "Examples per step", low=1)
@@ -136,6 +138,13 @@ class Settings:
     entropy: float = setting(
         0.01, "Coefficient of the policy's entropy in PPO's loss" + OURS, low=0.0, methods=LRNS
     )
+    paths: str = setting(
+        "shared",
+        "Which modules a network has: the same for all tasks (shared), others for each task (own), or any,"
+        " drawn for each task once (task) or for each example in every step (random)" + OURS,
+        choices=("shared", "own", "task", "random"),
+        methods=("unrouted",),
+    )
     blocks: int = setting(
         0,
         "Function blocks in each of its three layers; 0 is one for each task",
@@ -170,7 +179,7 @@ class Settings:
         "Output modules: shared by all tasks whose answers have one form and number, as in the paper, or a"
         " task's own, one of each output kind (not from the paper)",
         choices=("shared", "task"),
-        methods=LRNS,
+        methods=MODULAR,
     )
     sampling: str = setting(
         "proportional",
@@ -260,9 +269,11 @@ class Settings:
     def name(self):
         """A folder name for the run: what tells it from the runs one would put beside it."""
         words = [self.method]
-        if self.method in LRNS:
+        if self.method in MODULAR:
             words += [f"dup_{self.dup}_depth_{self.depth}"] + ["no_bonus"] * (not self.bonus)
-        elif self.method == "routing":
+        if self.method == "unrouted":
+            words.append(self.paths)
+        if self.method == "routing":
             words += [self.agents, self.policy]
         # Of a folder or a file with a function, its name.
         path = re.sub(r"\.py(?=:)", "", self.benchmark)
@@ -297,10 +308,11 @@ class Settings:
 # learned within minutes on two CPU cores. Its learning rate falls in 15 epochs as far as the paper's does
 # in 100: 0.97 ** (100 / 15) is 0.82.
 PRESETS = (
-    (("digits_mtl", "mixed_mtl"), LRNS, dict(learning_rate=1e-3, lr_decay=0.82)),
-    (("digits_mtl", "mixed_mtl"), LRNS, dict(dup=5, depth=4, d_model=64)),
+    (("digits_mtl", "mixed_mtl"), MODULAR, dict(learning_rate=1e-3, lr_decay=0.82)),
+    (("digits_mtl", "mixed_mtl"), MODULAR, dict(dup=5, depth=4)),
+    (("digits_mtl", "mixed_mtl"), LRNS, dict(d_model=64)),
     (("digits_mtl",), METHODS, dict(epochs=15)),
-    (("mixed_mtl",), LRNS, dict(pool="mixed", epochs=30)),
+    (("mixed_mtl",), MODULAR, dict(pool="mixed", epochs=30)),
     (("mnist_mtl",), ("routing",), dict(rho=0.3)),
     (BENCHMARKS, SGD_METHODS, dict(learning_rate=1e-2, lr_decay=0.1, lr_every=20)),
     (("digits_mtl",), SGD_METHODS, dict(learning_rate=0.3)),

@@ -10,8 +10,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 # What XLA has compiled for one process of a session, the others need not compile again: it is most of the
 # time that a short run of an LRN takes. Parallel workers inherit the variable, and share the folder.
-# Nor is it optimised by LLVM: that takes longer than all that is computed here.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# Nor is it optimised: that takes longer than all that is computed here. (Emitters that fuse make code that
+# takes three times as long to compile.)
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
 if "TF_XLA_FLAGS" not in os.environ:
     compiled = tempfile.mkdtemp(prefix="lrn_tf_compiled_")
     atexit.register(shutil.rmtree, compiled, ignore_errors=True)
@@ -20,10 +21,19 @@ if "TF_XLA_FLAGS" not in os.environ:
     )
 
 import pytest
-from forked import Forked
+from forked import Forked, run_graphs_as_traced
 
 from lrn_tf.main import train
 from lrn_tf.settings import resolve
+
+
+@pytest.fixture(scope="session", autouse=True)
+def unoptimised():
+    """Graphs run as they are traced: to optimise one takes longer than to run it the few times we do.
+
+    Programs that tests start as a user does, not forked, optimise theirs.
+    """
+    run_graphs_as_traced()
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +46,7 @@ def rules():
 # Those of small_pools.py.
 POOLS = [
     *("dead_end", "lost_input", "cycle", "cycle_reversed", "uneven", "same_signature", "class_signature"),
-    *("long_chain", "two_widths", "heads_by_task", "two_inputs", "tokens"),
+    *("long_chain", "two_widths", "heads_by_task", "two_inputs", "same_shape", "tokens"),
     *("paper_1", "paper_2", "paper_3", "residual_1", "residual_2", "transformer_2", "mixed_2"),
 ]
 

@@ -204,6 +204,13 @@ def exit_code(child):
     return os.waitstatus_to_exitcode(status) if pid else None
 
 
+def run_graphs_as_traced():
+    """Switches TensorFlow's optimisation of graphs off, in this process and those forked from it."""
+    import tensorflow as tf
+
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
+
 def serve():
     # Imported, but not yet used: it has no threads that a fork would lose.
     import keras  # noqa: F401
@@ -217,6 +224,7 @@ def serve():
 
     global OF_ABSL
     OF_ABSL = set(flags.FLAGS)
+    run_graphs_as_traced()
     logging.set_verbosity(logging.ERROR)  # as `lrn_tf.devices.start` does
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for line in sys.stdin:

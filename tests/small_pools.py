@@ -7,9 +7,10 @@ import numpy as np
 
 from lrn_tf.data.problem import CLASSES, NUMBERS, InputSpec, Problem, TaskSpec
 from lrn_tf.modules import built_in
-from lrn_tf.modules.pool import HIDDEN, INPUT, OUTPUT, Demand, Kind, Pool
+from lrn_tf.modules.pool import HIDDEN, INPUT, OUTPUT, Demand, Given, Kind, Pool
 
 IMAGE = (2, 2, 1)
+IMAGES = Given("images", IMAGE)
 WORDS = 7  # how many different tokens there are, in all pools that take any
 
 
@@ -18,14 +19,15 @@ def dense(units):
     return lambda: keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(units, activation="tanh")])
 
 
-def dense_kind(name, role, taken, given, dup, serves=()):
-    """Args: taken: units; None is the image. given: units."""
-    return Kind(name, role, (taken,) if taken else IMAGE, (given,), dense(given), dup, serves)
+def dense_kind(name, role, taken, returned, dup, serves=(), given=""):
+    """Args: taken: units; None is the image. returned: units."""
+    shape = (taken,) if taken else IMAGE
+    return Kind(name, role, shape, (returned,), dense(returned), dup, serves, given)
 
 
 def vector_pool(*rows):
     """A pool of dense kinds, for a task with images: rows of name, role, taken, given, dup."""
-    return Pool([dense_kind(*row) for row in rows], [IMAGE])
+    return Pool([dense_kind(*row) for row in rows], [IMAGES])
 
 
 def dead_end():
@@ -91,7 +93,7 @@ def same_signature():
             Kind("hidden", HIDDEN, IMAGE, IMAGE, conv, 2),
             Kind("out", OUTPUT, IMAGE, (3,), dense(3), 2),
         ],
-        [IMAGE],
+        [IMAGES],
     )
 
 
@@ -129,8 +131,8 @@ def two_widths():
             dense_kind("out_wide", OUTPUT, 4, 2, 1, ("two",)),
             dense_kind("out_5", OUTPUT, 4, 5, 3, ("five",)),
         ],
-        [IMAGE],
-        [Demand(IMAGE, "two", 2), Demand(IMAGE, "five", 5), Demand(IMAGE, "two", 2)],
+        [IMAGES],
+        [Demand("images", "two", 2), Demand("images", "five", 5), Demand("images", "two", 2)],
     )
 
 
@@ -145,8 +147,8 @@ def heads_by_task():
             dense_kind("back", HIDDEN, 4, 3, 1),
             dense_kind("out_wide", OUTPUT, 4, 2, 2, ("right", "left")),
         ],
-        [IMAGE],
-        [Demand(IMAGE, task, 2) for task in tasks],
+        [IMAGES],
+        [Demand("images", task, 2) for task in tasks],
     )
 
 
@@ -163,8 +165,23 @@ def two_inputs():
             dense_kind("out_of_images", OUTPUT, 5, 2, 1),
             dense_kind("out_3", OUTPUT, 3, 3, 1, ("three",)),
         ],
-        [IMAGE, (3,)],
-        [Demand((3,), "two", 2), Demand(IMAGE, "two", 2), Demand((3,), "three", 3)],
+        [IMAGES, Given("rows", (3,))],
+        [Demand("rows", "two", 2), Demand("images", "two", 2), Demand("rows", "three", 3)],
+    )
+
+
+def same_shape():
+    """Two inputs of one shape, each with modules of its own, and a third; they have all else in common."""
+    return Pool(
+        [
+            dense_kind("height_in", INPUT, 3, 4, 2, given="heights"),
+            dense_kind("image_in", INPUT, None, 3, 1),
+            dense_kind("weight_in", INPUT, 3, 3, 2, given="weights"),
+            dense_kind("hidden", HIDDEN, 3, 4, 2),
+            dense_kind("out", OUTPUT, 4, 2, 2),
+        ],
+        [Given("weights", (3,)), Given("heights", (3,)), IMAGES],
+        [Demand("heights", "two", 2), Demand("weights", "two", 2), Demand("images", "two", 2)],
     )
 
 
@@ -179,9 +196,8 @@ def tokens():
             dense_kind("hidden", HIDDEN, 4, 4, 2),
             dense_kind("out", OUTPUT, 4, 2, 2, ("two", "another two")),
         ],
-        [(4,), IMAGE],
-        [Demand((4,), "two", 2), Demand(IMAGE, "another two", 2)],
-        tokens=[(4,)],
+        [Given("tokens", (4,), True), IMAGES],
+        [Demand("tokens", "two", 2), Demand("images", "another two", 2)],
     )
 
 
@@ -230,9 +246,9 @@ def any_inputs(pool, count, rng, dtype="float32"):
     """Random inputs for a pool, as modules and router want them."""
     arrays = [
         rng.integers(0, WORDS, (count, *shape)).astype(np.int32)
-        if shape in pool.tokens
+        if tokens
         else rng.normal(size=(count, *shape)).astype(dtype)
-        for shape in pool.inputs
+        for _, shape, tokens in pool.inputs
     ]
     return arrays[0] if len(arrays) == 1 else tuple(arrays)
 
@@ -249,6 +265,7 @@ CUSTOM = (
     two_widths,
     heads_by_task,
     two_inputs,
+    same_shape,
     tokens,
 )
 BUILT_IN = {
@@ -274,12 +291,20 @@ class Rules:
             (kind, space) for kind in pool.kinds for space in kind.serves or [None] for _ in range(kind.dup)
         ]
         self._of = [kind for kind, _ in modules]
+        self.taken = {given.name: given.shape for given in pool.inputs}[self.demand.input]
         # Output modules answer the label space that they are for, or whatever has as many answers.
         self.others = {
             m
             for m, (kind, space) in enumerate(modules)
             if kind.role == OUTPUT and space != self.demand.space
             if space is not None or kind.output != (self.demand.width,)
+        }
+        # Input modules are for what they fit.
+        mine = ("", self.demand.input)
+        self.others |= {
+            m
+            for m, (kind, _) in enumerate(modules)
+            if kind.role == INPUT and (kind.input != self.taken or kind.given not in mine)
         }
         self._known = {}
 
@@ -289,7 +314,7 @@ class Rules:
         network = [a for a in actions if a != self.no_module]
         if network and self._of[network[-1]].role == OUTPUT:
             return {self.no_module}
-        signature = self._of[network[-1]].output if network else self.demand.input
+        signature = self._of[network[-1]].output if network else self.taken
         unused = frozenset(range(len(self._of))) - self.others - set(network)
         found = set()
         for m in unused:
@@ -323,8 +348,8 @@ class Rules:
             and len(set(network)) == len(network)
             and (roles[0], roles[-1]) == (INPUT, OUTPUT)
             and set(roles[1:-1]) <= {HIDDEN}
-            and kinds[0].input == self.demand.input
-            and network[-1] not in self.others
+            and kinds[0].input == self.taken
+            and not set(network) & self.others
             and all(a.output == b.input for a, b in itertools.pairwise(kinds))
         )
 

@@ -46,7 +46,10 @@ def folder(tmp_path):
         (["--method=sgd"], ["--method=sgd is unknown", "lrn"]),
         (["--pay_loss=never"], ["every_step, until_output, terminal"]),
         (["--heads=mine"], ["--heads=mine is unknown", "shared, task"]),
-        (["--method=shared", "--dup=3"], ["--dup=3 is not for --method=shared but for lrn, random_route"]),
+        (
+            ["--method=shared", "--dup=3"],
+            ["--dup=3 is not for --method=shared but for lrn, random_route, unrouted"],
+        ),
         (["--pool=missing.py:pool"], ["--pool=missing.py:pool: there is no file missing.py"]),
         (["--dtype=float16"], ["float32, bfloat16"]),
         (["--dupp=3"], ["'dupp'", "Did you mean: dup"]),

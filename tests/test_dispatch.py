@@ -11,7 +11,7 @@ from small_pools import IMAGES_4, ROWS, SAME, SEQUENCES, TOKENS, any_inputs, poo
 
 from lrn_tf.data.problem import CLASSES, NUMBERS
 from lrn_tf.modules.dispatch import Modules, run_all
-from lrn_tf.modules.pool import HIDDEN, INPUT, OUTPUT, Demand, Kind, Pool
+from lrn_tf.modules.pool import HIDDEN, INPUT, OUTPUT, Demand, Given, Kind, Pool
 from lrn_tf.modules.waves import Waves
 from lrn_tf.modules.weights import LARGE, is_stack, split
 
@@ -90,7 +90,7 @@ def odd_layers():
             Kind("norm", HIDDEN, half, half, lambda: keras.layers.LayerNormalization(), 3),
             Kind("out", OUTPUT, half, (3,), dense_of_flat, 2),
         ],
-        [image],
+        [Given("images", image)],
     )
 
 
@@ -103,8 +103,7 @@ def large_vocabulary():
             Kind("small", INPUT, (3,), (3, 4), lambda: keras.layers.Embedding(9, 4), 2),
             Kind("out", OUTPUT, (3, 4), (3,), dense_of_flat, 2),
         ],
-        [(3,)],
-        tokens=[(3,)],
+        [Given("tokens", (3,), True)],
     )
 
 
@@ -160,12 +159,19 @@ def dispatched(modules, inputs, paths):
     return modules(inputs, paths)[0]
 
 
+def brought_by(pool, path):
+    """The number of the input that the first module of a path takes."""
+    kind = pool.kinds[pool.kind[path[0]]]
+    inputs = enumerate(pool.inputs)
+    return next(i for i, (n, shape, _) in inputs if shape == kind.input and kind.given in ("", n))
+
+
 def one_by_one(modules, inputs, paths):
     """Each example alone through the layers of its path, from the input that the first of them takes."""
-    pool, inputs = modules.pool, dict(zip(modules.pool.inputs, tf.nest.flatten(inputs), strict=True))
+    pool, inputs = modules.pool, tf.nest.flatten(inputs)
     logits = []
     for row, path in enumerate(paths.numpy()):
-        x = inputs[pool.kinds[pool.kind[path[0]]].input][row : row + 1]
+        x = inputs[brought_by(pool, path)][row : row + 1]
         for m in path[path < pool.pass_id]:
             x = modules.run_module(m, x)
         x = tf.cast(x, tf.float32)
@@ -252,14 +258,14 @@ def one_example(modules, inputs, paths):
     return modules(same, paths)[0].numpy()
 
 
-@pytest.mark.parametrize("name", ["two_inputs", "tokens", "mixed"])
+@pytest.mark.parametrize("name", ["two_inputs", "same_shape", "tokens", "mixed"])
 def test_what_else_an_example_brings_does_not_count(name, named_pool, rules):
     pool = LARGER[name]() if name in LARGER else named_pool(name)
     modules = make_modules(pool, "float64")
     dispatch, rng = in_graph(modules), np.random.default_rng(5)
     paths = sample(pool, rules, BATCH, rng)
     inputs, others = random_inputs(pool, "float64"), any_inputs(pool, BATCH, rng, "float64")
-    brought = [pool.inputs.index(pool.kinds[pool.kind[path[0]]].input) for path in paths]
+    brought = [brought_by(pool, path) for path in paths]
     mixed = []
     for i, (mine, other) in enumerate(zip(inputs, others, strict=True)):
         is_mine = np.reshape(np.array(brought) == i, [-1] + [1] * (mine.ndim - 1))
@@ -283,7 +289,7 @@ def test_tokens_keep_their_numbers_in_bfloat16():
         Kind("inside", INPUT, (3,), (3, 2), inside, 1),
         Kind("out", OUTPUT, (3, 2), (6,), keras.layers.Flatten, 1),
     ]
-    pool = Pool(kinds, [(3,)], [Demand((3,), "any", 6)], tokens=[(3,)])
+    pool = Pool(kinds, [Given("tokens", (3,), True)], [Demand("tokens", "any", 6)])
     modules = make_modules(pool, "mixed_bfloat16")
     tokens = tf.constant([[257, 259, 511], [599, 1, 300], [513, 515, 517]])
     found, _ = modules(tokens, tf.constant([[m, 3] for m in range(3)]))
@@ -352,7 +358,7 @@ def recorder_pool():
             Kind("a", HIDDEN, (3,), (3,), Recorder, 4),
             Kind("out", OUTPUT, (3,), (3,), Recorder, 2),
         ],
-        [(3,)],
+        [Given("rows", (3,))],
     )
 
 
@@ -388,7 +394,7 @@ def test_examples_share_a_run_whatever_step_they_chose_it_at():
             Kind("in", INPUT, (3,), (3,), Recorder, 1),
             Kind("out", OUTPUT, (3,), (3,), Recorder, 1),
         ],
-        [(3,)],
+        [Given("rows", (3,))],
     )
     modules = Modules(pool, 4)
     Recorder.calls.clear()

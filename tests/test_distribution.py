@@ -113,6 +113,7 @@ LRN = (*SMALL_LRN, "--max_steps=20")
 METHODS = [
     LRN,
     (*SMALL_LRN, "--benchmark=mixed_mtl", "--heads=task", "--sampling=equal", "--max_steps=4"),
+    ("--method=unrouted", "--paths=random", "--dup=2", "--depth=3", "--max_steps=5"),
     ("--method=routing", "--blocks=3", "--max_steps=5"),
     ("--method=routing", "--blocks=3", "--policy=approximate", "--agents=dispatched", "--max_steps=5"),
     ("--method=cross_stitch", "--max_steps=5"),

@@ -82,6 +82,20 @@ def test_the_tutorial(forked, tmp_path):
     assert (tmp_path / "report/index.html").stat().st_size > 50_000
 
 
+def test_the_notebook_is_the_tutorial():
+    """Made by tools/notebook.py, which is to be run again where this fails."""
+    notebook = json.loads((ROOT / "docs/tutorial.ipynb").read_text())
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    sources = iter("".join(cell["source"]) for cell in cells)
+    for language, file, code in blocks("docs/tutorial.md"):
+        if language != "text" and not code.startswith("pip install"):
+            first = f"%%writefile {file}\n" if file else "%%bash -e\n" if language == "bash" else ""
+            assert first + code.rstrip("\n") in sources  # and after the last one
+    outputs = [output for cell in cells for output in cell["outputs"]]
+    assert "error" not in {output["output_type"] for output in outputs}
+    assert sum("image/png" in output.get("data", {}) for output in outputs) >= 3
+
+
 def test_the_readme_names_every_file():
     named = set(re.findall(r"\]\((lrn_tf/[\w/.]+\.py)\)", (ROOT / "README.md").read_text()))
     there = {str(p.relative_to(ROOT)) for p in (ROOT / "lrn_tf").rglob("*.py") if p.name != "__init__.py"}

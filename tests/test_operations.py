@@ -21,7 +21,7 @@ from lrn_tf.methods.build import build
 from lrn_tf.serving.card import CARD
 from lrn_tf.serving.operations import COMPUTING, SERVING, more_than_computing, only_computing
 from lrn_tf.serving.served import Served
-from lrn_tf.settings import LRNS, POOLS, SGD_METHODS, resolve
+from lrn_tf.settings import METHODS, POOLS, resolve
 from lrn_tf.storage import files
 
 IMAGE = InputSpec("images", (8, 8, 3), "uint8", (100.0, 90.0, 80.0), (50.0, 40.0, 30.0))
@@ -47,6 +47,7 @@ EXPORTS = [
     (MIXED, dict(method="lrn", pool="mixed", heads="task", d_model=4, actor="pointer", **LRN)),
     (MIXED, dict(method="lrn", pool="mixed", d_model=16, dtype="bfloat16", **LRN)),
     (FORMS, dict(method="random_route", d_model=4, **LRN)),  # too narrow for the folded decoder
+    (MIXED, dict(method="unrouted", pool="mixed", **LRN)),
     (ONLY_CLASSES, dict(method="routing", agents="single", policy="approximate", dtype="bfloat16")),
     (ONLY_CLASSES, dict(method="routing", agents="dispatched", policy="tabular_literal")),
     (FORMS, dict(method="cross_stitch", dtype="bfloat16")),
@@ -57,7 +58,7 @@ EXPORTS = [
 
 
 def test_every_method_and_pool_is_among_them():
-    assert {given["method"] for _, given in EXPORTS} == {*LRNS, *SGD_METHODS}
+    assert {given["method"] for _, given in EXPORTS} == {*METHODS}
     assert {given.get("pool", "paper") for _, given in EXPORTS} == {*POOLS}
 
 

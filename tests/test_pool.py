@@ -18,6 +18,7 @@ from lrn_tf.modules.pool import (
     INPUT,
     OUTPUT,
     Demand,
+    Given,
     Kind,
     Pool,
     build_layer,
@@ -28,21 +29,22 @@ from lrn_tf.modules.pool import (
 from lrn_tf.settings import resolve
 
 IMAGE = (4, 4, 1)
+IMAGES = Given("images", IMAGE)
 
 
 def dense(units):
     return lambda: keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(units)])
 
 
-def kind(name, role, taken, given, layer=None, dup=1, serves=()):
-    return Kind(name, role, taken, given, layer or dense(given[0]), dup, serves)
+def kind(name, role, taken, given, layer=None, dup=1, serves=(), of=""):
+    return Kind(name, role, taken, given, layer or dense(given[0]), dup, serves, of)
 
 
 SMALLEST = kind("in", INPUT, IMAGE, (3,)), kind("out", OUTPUT, (3,), (2,))
 
 
 def smallest(*others):
-    return Pool([*SMALLEST, *others], [IMAGE])
+    return Pool([*SMALLEST, *others], [IMAGES])
 
 
 def images_of(shape, *tasks, heads=SHARED):
@@ -73,7 +75,7 @@ def test_numbering_with_unequal_dup():
 
 
 def test_the_image_is_signature_0_even_if_no_kind_names_it_first():
-    pool = Pool([kind("out", OUTPUT, (3,), (2,)), kind("in", INPUT, IMAGE, (3,))], [IMAGE])
+    pool = Pool([kind("out", OUTPUT, (3,), (2,)), kind("in", INPUT, IMAGE, (3,))], [IMAGES])
     assert pool.signatures == [IMAGE, (3,)]
 
 
@@ -96,12 +98,12 @@ def test_nothing_follows_an_output_module_even_where_signatures_fit():
     assert pool.followers(1) == []
 
 
-TASKS = [Demand(IMAGE, "a", 2), Demand(IMAGE, "b", 3)]
+TASKS = [Demand("images", "a", 2), Demand("images", "b", 3)]
 
 
 def served(*others, demands=TASKS):
     """A pool for tasks `a` and `b`, where b can be answered only by others."""
-    return Pool([*SMALLEST, *others], [IMAGE], demands)
+    return Pool([*SMALLEST, *others], [IMAGES], demands)
 
 
 @pytest.mark.parametrize(
@@ -116,8 +118,17 @@ def served(*others, demands=TASKS):
             lambda: smallest(kind("out_5", OUTPUT, (3,), (5,))),
             r"out returns 2 numbers, and tasks want \[5\]",
         ),
-        (lambda: Pool([kind("in", INPUT, IMAGE, (3,))], [IMAGE]), "there is no output kind"),
-        (lambda: Pool(SMALLEST, [IMAGE, (5,), IMAGE]), "two have one"),
+        (lambda: Pool([kind("in", INPUT, IMAGE, (3,))], [IMAGES]), "there is no output kind"),
+        (lambda: kind("x", HIDDEN, (3,), (3,), of="rows"), "x: only input kinds are given"),
+        (
+            lambda: Pool(SMALLEST, [IMAGES, Given("rows", (5,)), Given("maps", IMAGE)]),
+            r"in takes 4x4x1, which 'images' and 'maps' have; .* Kind\(.., given='images'\)",
+        ),
+        (
+            lambda: smallest(kind("x", INPUT, IMAGE, (3,), of="maps")),
+            "x is given 'maps' and takes 4x4x1; there is images 4x4x1$",
+        ),
+        (lambda: smallest(kind("x", INPUT, (5,), (3,), of="images")), "x is given 'images' and takes 5;"),
         (lambda: served(kind("x", OUTPUT, (3,), (4,))), r"x returns 4 numbers, and tasks want \[2, 3\]"),
         (lambda: served(kind("x", OUTPUT, (3,), (2,), serves=("c",))), "'c', which is not among.*'a', 'b'"),
         (
@@ -137,7 +148,7 @@ def test_whom_output_modules_serve():
         kind("x", OUTPUT, (3,), (3,), dup=2, serves=("b",)),
         kind("y", OUTPUT, (3,), (2,), dup=2, serves=("c", "a")),
         kind("z", OUTPUT, (3,), (3,)),
-        demands=[*TASKS, Demand(IMAGE, "c", 2)],
+        demands=[*TASKS, Demand("images", "c", 2)],
     )
     names = np.array(module_names(pool.by_kind))
     assert names[pool.may[0]].tolist() == ["in.0", "out.0", "y.2", "y.3"]
@@ -162,13 +173,14 @@ def test_a_pool_of_a_problem():
         kind("three", OUTPUT, (3,), (3,)),
     ]
     pool = Pool.of(kinds, posed)
-    assert pool.inputs == [IMAGE, (6,), (3,)]
+    assert pool.inputs == [("images", IMAGE, False), ("tokens", (6,), True), ("rows", (3,), False)]
+    assert pool.input_of == [0, 1, 2, None, None, None]
     assert [pool.takes_tokens(k) for k in range(6)] == [False, True, False, False, False, False]
     assert pool.demands == [
-        Demand((3,), "2 numbers", 2),
-        Demand(IMAGE, "2 classes", 2),
-        Demand((6,), "2 classes", 2),
-        Demand(IMAGE, "3 labels", 3),
+        Demand("rows", "2 numbers", 2),
+        Demand("images", "2 classes", 2),
+        Demand("tokens", "2 classes", 2),
+        Demand("images", "3 labels", 3),
     ]
     assert pool.may[:, 3:].tolist() == [
         [True, False, False],

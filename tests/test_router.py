@@ -10,7 +10,7 @@ from small_pools import WORDS, any_inputs, pool_of, problem
 
 from lrn_tf.data.problem import CLASSES, InputSpec
 from lrn_tf.modules.decision_process import DecisionProcess
-from lrn_tf.modules.pool import INPUT, OUTPUT, Demand, Kind, Pool
+from lrn_tf.modules.pool import INPUT, OUTPUT, Demand, Given, Kind, Pool
 from lrn_tf.router.actors import pack
 from lrn_tf.router.encoders import make_encoder
 from lrn_tf.router.episodes import entropy, revisit, route
@@ -443,8 +443,8 @@ def choice_pool():
 
     return Pool(
         [Kind("in", INPUT, SMALL, (3,), no_layer, 4), Kind("out", OUTPUT, (3,), (2,), no_layer, 3)],
-        [SMALL],
-        [Demand(SMALL, "", 2)] * TASKS,
+        [Given("images", SMALL)],
+        [Demand("images", "", 2)] * TASKS,
     )
 
 

@@ -14,7 +14,7 @@ from absl.testing import flagsaver
 
 from lrn_tf import main
 from lrn_tf.errors import UserError
-from lrn_tf.settings import LRNS, METHODS, SGD_METHODS, Settings, defaults, own_function, resolve
+from lrn_tf.settings import LRNS, METHODS, MODULAR, SGD_METHODS, Settings, defaults, own_function, resolve
 
 FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
 FLAG_FILES = pathlib.Path(__file__).parents[1] / "flags"
@@ -258,19 +258,18 @@ ONLY_FOR_SOME = [name for name, field in FIELDS.items() if field.metadata["metho
 
 def test_what_is_only_for_some_methods():
     of_lrns = (
-        "pool",
-        "dup",
-        "depth",
         "minibatch_size",
         "ppo_epochs",
         "d_model",
         "actor",
-        "heads",
         "pay_loss",
     )
     of_routing = ("blocks", "agents", "policy", "rho")
     assert {*of_lrns, *of_routing} <= set(ONLY_FOR_SOME)
+    of_pools = ("pool", "dup", "depth", "heads")
+    assert all(FIELDS[name].metadata["methods"] == MODULAR for name in of_pools)
     assert all(FIELDS[name].metadata["methods"] == LRNS for name in of_lrns)
+    assert FIELDS["paths"].metadata["methods"] == ("unrouted",)
     assert all(FIELDS[name].metadata["methods"] == ("routing",) for name in of_routing)
 
 
@@ -297,7 +296,9 @@ def test_a_setting_of_another_method_is_refused(name, method):
 def test_the_default_method_refuses_too(parsed):
     with pytest.raises(UserError, match="--rho=0.3 is not for --method=lrn but for routing; drop it"):
         parsed("--rho=0.3")
-    with pytest.raises(UserError, match="--dup=3 is not for --method=shared but for lrn, random_route"):
+    with pytest.raises(
+        UserError, match="--dup=3 is not for --method=shared but for lrn, random_route, unrouted"
+    ):
         parsed("--method=shared", "--dup=3")
 
 
@@ -442,7 +443,10 @@ def test_help_lists_every_setting(program):
         only = "" if methods == METHODS else f"For --method={'|'.join(methods)}. "
         assert f"{flag}: {' '.join(field.metadata['help'].split())}. {only}Default: " in text
     assert "Default: 10; 5 for digits_mtl and mixed_mtl (an integer)" in text
-    both = "digits_mtl and mixed_mtl with --method=lrn|random_route"
+    both = "digits_mtl and mixed_mtl with --method=lrn|random_route|unrouted"
     assert f"Default: 0.97; 0.82 for {both}; 0.1 for --method=rou" in text
-    assert "For --method=lrn|random_route. Default: paper; mixed for mixed_mtl; one of: paper, " in text
+    assert (
+        "For --method=lrn|random_route|unrouted. Default: paper; mixed for mixed_mtl; one of: paper, "
+        in text
+    )
     assert "cifar_mtl, min_mtl, mixed_mtl, a folder, FILE.py:FUNCTION" in text

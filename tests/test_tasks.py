@@ -312,6 +312,12 @@ def test_the_validation_is_parted_by_what_is_shown():
     assert other.test.inputs[0].tobytes() != split.test.inputs[0].tobytes()
 
 
+def test_a_size_is_for_images():
+    rows = np.random.default_rng(0).normal(size=(20, 3))
+    with pytest.raises(UserError, match="--image_size=8 has no images to resize; leave it out"):
+        load([Task("sign", rows, (rows[:, 0] > 0).astype(int))], image_size=8)
+
+
 def test_nothing_to_hold_out_for_validation():
     task = Task("a", rows(3), [0, 1, 2], test=(rows(2), [0, 1]))
     with pytest.raises(UserError, match="^--validation=0.1 leaves no examples to evaluate on; choose 0$"):

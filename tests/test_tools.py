@@ -13,6 +13,7 @@ import grid
 import numpy as np
 import pytest
 
+from lrn_tf.data.benchmarks import asked, load
 from lrn_tf.errors import UserError
 from lrn_tf.settings import resolve
 
@@ -56,18 +57,6 @@ def test_benchmark_prints_every_part_and_ratio(run):
         assert re.search(pattern, done.stdout), done.stdout
 
 
-def test_fixed_paths_of_tasks_learn_what_shared_ones_cannot(run):
-    """One-against-all tasks: one network for all can only answer the majority class."""
-    accuracy = {}
-    for paths in ("task", "shared"):
-        flags = ("--dup=5", "--batch_size=64", "--learning_rate=3e-3", "--max_steps=50", "--every=50")
-        done = run("fixed_paths.py", f"--paths={paths}", *flags)
-        assert done.returncode == 0, done.stderr[-2000:]
-        accuracy[paths] = float(re.search(r"accuracy ([\d.]+)%", done.stdout).group(1))
-    assert accuracy["task"] > 93
-    assert accuracy["shared"] < 91
-
-
 def test_early_phase_measures_what_it_says(run):
     done = run("early_phase.py", "--max_steps=20", "--every=20", "--batches=2", *FEW)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -101,6 +90,27 @@ def test_signal_finds_a_difference_between_groups_and_no_other(early_phase):
     uneven = np.repeat(np.arange(15_000), np.tile([1, 2, 6], 5_000))
     values = means[uneven] + rng.normal(size=len(uneven))
     assert early_phase.signal(values, uneven) == pytest.approx(0.25, abs=0.03)
+
+
+@pytest.fixture
+def transfer(monkeypatch):
+    monkeypatch.syspath_prepend(str(TOOLS))
+    return importlib.import_module("transfer")
+
+
+def test_transfer_gives_new_tasks_few_examples(transfer):
+    benchmark = load(*asked(resolve({})))
+    tasks = transfer.tasks_of(benchmark, {2, 7}, 20, np.random.default_rng(0))
+    for k, task in enumerate(tasks):
+        train, test = (np.count_nonzero(part.task == k) for part in (benchmark.train, benchmark.test))
+        assert (task.name, tuple(task.answers)) == (f"digit {k}", benchmark.problem.answers[k])
+        assert np.bincount(task.y).tolist() == [20, 20] if k in (2, 7) else len(task.y) == train
+        assert len(task.test[0]) == len(task.test[1]) == test
+    # They are examples of the task, none of them twice.
+    train = benchmark.train.some(np.flatnonzero(benchmark.train.task == 7))
+    there = {x.tobytes(): y for x, y in zip(train.inputs[0][train.row], train.target, strict=True)}
+    assert [there[x.tobytes()] for x in tasks[7].x] == tasks[7].y.tolist()
+    assert len({x.tobytes() for x in tasks[7].x}) == 40
 
 
 def test_scaling_measures_each_method_with_each_number_of_tasks(run, tmp_path):
@@ -230,7 +240,7 @@ def test_bad_lists_are_one_line(run, tool, argument, said):
 
 
 @pytest.mark.parametrize(
-    "tool", ["benchmark.py", "fixed_paths.py", "early_phase.py", "scaling.py", "table1.py"]
+    "tool", ["benchmark.py", "early_phase.py", "scaling.py", "table1.py", "transfer.py"]
 )
 def test_bad_input_is_one_line(run, tool):
     done = run(tool, "--dup=0")

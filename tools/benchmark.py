@@ -174,9 +174,8 @@ def part_floors(floors, method, chosen, settings):
     of_kinds = [build_layer(kind) for kind in pool.kinds]
     layers = [of_kinds[k] for k in pool.kind]
     shapes = [pool.kinds[k].input for k in pool.kind]
-    episodes = settings.batch_size * router_operations(
-        method.router, pool.inputs, method.process.max_candidates
-    )
+    given = [given.shape for given in pool.inputs]
+    episodes = settings.batch_size * router_operations(method.router, given, method.process.max_candidates)
     minibatches = settings.ppo_epochs * -(-settings.batch_size // settings.minibatch_size)
     return {
         "route": floors.products(episodes),

@@ -87,6 +87,8 @@ def load(source: Callable[[Choice], Drawn], choice: Choice) -> Benchmark:
     """
     drawn = source(choice)
     train, test = drawn.train, drawn.test
+    if choice.image_size and not any(map(_are_images, train.inputs)):
+        raise UserError(f"--image_size={choice.image_size} has no images to resize; leave it out")
     if choice.validation:
         rng = np.random.default_rng((choice.seed, 1))
         train, test = _hold_out(train, drawn, choice.validation, rng)
@@ -298,13 +300,17 @@ def _packed(examples, drawn, size):
     for mine, array in zip(_by_input(examples, drawn), examples.inputs, strict=True):
         used, row[mine] = np.unique(examples.row[mine], return_inverse=True)
         array = array if len(used) == len(array) else array[used]
-        if size and array.dtype == np.uint8 and array.ndim == 4 and array.shape[1:3] != (size, size):
+        if size and _are_images(array) and array.shape[1:3] != (size, size):
             array = np.concatenate(
                 [preprocessing.resize(chunk, (size, size)).numpy() for chunk in _chunks(array)]
             )
         inputs.append(array)
     target = examples.target if examples.target.ndim == 2 else examples.target.astype(np.int32)
     return Examples(row, examples.task.astype(np.int32), target, tuple(inputs))
+
+
+def _are_images(array):
+    return array.dtype == np.uint8 and array.ndim == 4
 
 
 def _chunks(images, size=1024):

@@ -16,11 +16,13 @@ from lrn_tf.methods.lrn import LRNMethod
 from lrn_tf.methods.method import Method
 from lrn_tf.methods.random_route import RandomRoute
 from lrn_tf.methods.routing import RoutingNetwork
+from lrn_tf.methods.unrouted import Unrouted
 from lrn_tf.settings import Settings
 
 METHODS = {
     "lrn": LRNMethod,
     "random_route": RandomRoute,
+    "unrouted": Unrouted,
     "routing": RoutingNetwork,
     "cross_stitch": CrossStitch,
     "task_fc": TaskFC,

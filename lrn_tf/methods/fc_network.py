@@ -14,7 +14,7 @@ from lrn_tf.devices import replicas
 from lrn_tf.errors import UserError
 from lrn_tf.methods.method import count_weights
 from lrn_tf.modules.dispatch import Modules
-from lrn_tf.modules.pool import HIDDEN, INPUT, OUTPUT, Kind, Pool
+from lrn_tf.modules.pool import HIDDEN, INPUT, OUTPUT, Given, Kind, Pool
 
 LAYERS = 3
 FILTERS, UNITS = 32, 128
@@ -63,7 +63,7 @@ def make_blocks(features: int, width: int, blocks: Sequence[int]) -> Pool:
             Kind("fc_2", HIDDEN, (UNITS,), (UNITS,), hidden, second),
             Kind("fc_3", OUTPUT, (UNITS,), (width,), lambda: keras.layers.Dense(width), third),
         ],
-        [(features,)],
+        [Given("features", (features,))],
     )
 
 

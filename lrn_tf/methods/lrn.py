@@ -6,12 +6,11 @@ import tensorflow as tf
 from lrn_tf.data.problem import Problem
 from lrn_tf.devices import replicas
 from lrn_tf.learning import averages, ppo, reward
-from lrn_tf.learning.adam import Adam, GroupedAdam
+from lrn_tf.learning.adam import Adam
 from lrn_tf.learning.moments import RunningMoments
-from lrn_tf.learning.objectives import Objectives
 from lrn_tf.methods.method import Prediction, count_weights
+from lrn_tf.methods.modular import Modular, pool_of
 from lrn_tf.methods.network import LRN
-from lrn_tf.modules.built_in import POOLS, make_pool
 from lrn_tf.modules.decision_process import DecisionProcess
 from lrn_tf.modules.pool import Pool
 from lrn_tf.router.episodes import Episodes, revisit, route
@@ -19,22 +18,17 @@ from lrn_tf.router.router import Router, actor_for
 from lrn_tf.settings import Settings
 
 
-class LRNMethod:
+class LRNMethod(Modular):
     """The router and the modules, trained together.
 
     A `lrn_tf.methods.method.Method`.
 
     Attributes:
-        kinds: the modules of each kind of the pool.
         weights: of all modules and the router.
         network: the Keras model that is learned.
         frozen: bool `[N]`, modules that do not learn; None if all do.
         metrics: names of the scalars of `train_step`: `SCALARS`, and `OF_EACH_STEP` of each step.
     """
-
-    # Weights, gradients and Adam's two moments, four bytes each.
-    BYTES_PER_PARAMETER = 16
-    trunk = None
 
     SCALARS = (
         "train/loss",
@@ -58,24 +52,15 @@ class LRNMethod:
     OF_EACH_STEP = ("explained_variance", "route_entropy")
 
     def __init__(self, pool: Pool, problem: Problem, settings: Settings):
-        self.settings = settings
-        self.problem = problem
-        self.pool = pool
-        self.kinds = pool.by_kind
-        self.objectives = Objectives(problem)
+        of_network = ("depth", "d_model", "actor", "actor_scale", "input_scale")
+        self.network = LRN(pool, problem, **{name: getattr(settings, name) for name in of_network})
+        super().__init__(self.network.process, self.network.modules, problem, settings)
         self.metrics = (
             *(n for n in self.SCALARS if n != "train/accuracy" or self.objectives.has_accuracy),
             *(f"{group}/step_{t + 1}" for group in self.OF_EACH_STEP for t in range(settings.depth)),
         )
-        of_network = ("depth", "d_model", "actor", "actor_scale", "input_scale")
-        self.network = LRN(pool, problem, **{name: getattr(settings, name) for name in of_network})
-        self.process, self.modules, self.router = (
-            self.network.process,
-            self.network.modules,
-            self.network.router,
-        )
+        self.router = self.network.router
         self.router_weights = [weight.value for weight in self.router.trainable_variables]
-        self.module_adam = GroupedAdam(self.modules.weights, [kind.count for kind in pool.kinds])
         self.router_adam = Adam(self.router_weights)
         self.weights = tf.nest.flatten([self.modules.weights, self.router_weights])
         self.moments = RunningMoments(settings.depth)
@@ -95,15 +80,10 @@ class LRNMethod:
             self._learn = tf.function(self._learn, jit_compile=True, autograph=False)
         self._draw_minibatches = tf.function(self._draw_minibatches, jit_compile=jit, autograph=False)
 
-    @classmethod
-    def build(cls, problem: Problem, settings: Settings, kinds=None):
-        """See `lrn_tf.methods.build.build`."""
-        return cls(_pool(problem, settings, kinds), problem, settings)
-
     @staticmethod
     def count_parameters(problem: Problem, settings: Settings, kinds=None) -> dict[str, int]:
         """Trainable parameters of each kind's modules, and of the router."""
-        pool = _pool(problem, settings, kinds)
+        pool = pool_of(problem, settings, kinds)
         most = DecisionProcess(pool, settings.depth).max_candidates
         actor = actor_for(settings.actor, len(pool))
         router = Router(problem.inputs, problem.input_of, len(pool), most, settings.d_model, actor)
@@ -128,26 +108,6 @@ class LRNMethod:
         episodes = route(inputs, tasks, None)
         logits, _ = self.modules(inputs, episodes.actions)
         return Prediction(logits, episodes.actions, tf.reduce_sum(episodes.log_probs, axis=1))
-
-    def follow(self, inputs, tasks, paths) -> tf.Tensor:
-        """The logits `[B, C]` of networks that the caller chose; see `Method.predict`.
-
-        Args:
-            inputs, tasks: as in `predict`.
-            paths: int32 `[B, T]`; an error is raised where one is no network for the task.
-        """
-        networks, legal = self.process.start(tasks), True
-        for t in range(1, self.process.depth + 1):
-            action = paths[:, t - 1]
-            known = (action >= 0) & (action <= self.pool.pass_id)
-            action = tf.where(known, action, 0)
-            legal &= known & tf.gather(self.process.valid(networks, t), action, batch_dims=1)
-            networks = self.process.advance(networks, action)
-        illegal = tf.debugging.Assert(
-            tf.reduce_all(legal), ["no network for its task:", tf.boolean_mask(paths, ~legal)]
-        )
-        with tf.control_dependencies([illegal]):
-            return self.modules(inputs, tf.identity(paths))[0]
 
     def embeddings(self, inputs, tasks) -> dict[str, tf.Tensor]:
         """Where the router puts modules `[N, D]`, tasks `[K, D]` and what examples bring `[B, D]`."""
@@ -189,23 +149,6 @@ class LRNMethod:
 
     def _route(self, inputs, tasks, seed):
         return route(self.router, self.process, inputs, tasks, seed)
-
-    def module_gradients(self, inputs, tasks, targets, paths):
-        """The loss of each example's network, and the gradients of its mean, weighted by task.
-
-        On several replicas: of this one's examples, and its part of the gradients.
-
-        Returns:
-            losses `[B]`, how much of the answers is right `[B]`, the int32 `[N]` counts of `Modules.call`,
-            and the gradients of each kind's weights, as `Modules.weights`; zero where no example chose a
-            module.
-        """
-        with tf.GradientTape() as tape:
-            logits, chosen = self.modules(inputs, paths)
-            loss = self.objectives.loss(logits, tasks, targets)  # (B,)
-            mean = tf.reduce_mean(loss * self.objectives.weights(tasks)) / replicas.count()
-        gradients = tape.gradient(mean, self.modules.weights, unconnected_gradients="zero")
-        return loss, self.objectives.right(logits, tasks, targets), chosen, gradients
 
     def could(self, tasks):
         """How many examples of the batch could have chosen each module: int32 `[N]`, in host memory."""
@@ -295,10 +238,6 @@ class LRNMethod:
         """
         share = tf.reduce_mean(tf.one_hot(episodes.actions, len(self.pool) + 1), axis=0)  # (T, N + 1)
         return -tf.reduce_sum(tf.math.xlogy(share, share), axis=1)
-
-
-def _pool(problem, settings, kinds):
-    return make_pool(POOLS[settings.pool] if kinds is None else kinds, problem, settings)
 
 
 def _with_rivals(pool):

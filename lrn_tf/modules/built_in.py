@@ -134,11 +134,11 @@ def _up_to_vector(given: InputSpec, dup: int) -> list[Kind]:
     """The kinds of `mixed` for one input."""
     name, shape = given.name, given.shape
     if len(shape) == 1 and not given.vocabulary:
-        return [Kind(f"{name}_in", INPUT, shape, (VECTOR,), lambda: _fc(VECTOR), dup)]
+        return [Kind(f"{name}_in", INPUT, shape, (VECTOR,), lambda: _fc(VECTOR), dup, given=name)]
     if len(shape) == 3:
         features = (*shape[:2], SMALL)
         return [
-            Kind(f"{name}_in", INPUT, shape, features, lambda: _conv(SMALL), dup),
+            Kind(f"{name}_in", INPUT, shape, features, lambda: _conv(SMALL), dup, given=name),
             Kind(f"{name}_conv", HIDDEN, features, features, lambda: _conv(SMALL), dup),
             Kind(f"{name}_flat", HIDDEN, features, (VECTOR,), lambda: _fc(VECTOR), dup),
         ]
@@ -146,7 +146,7 @@ def _up_to_vector(given: InputSpec, dup: int) -> list[Kind]:
         raise ValueError(f"mixed has no modules for {name} {list(shape)}; give --pool=FILE.py:FUNCTION")
     tokens = (shape[0], SMALL)
     return [
-        Kind(f"{name}_in", INPUT, shape, tokens, lambda: _tokens(given), dup),
+        Kind(f"{name}_in", INPUT, shape, tokens, lambda: _tokens(given), dup, given=name),
         Kind(f"{name}_attention", HIDDEN, tokens, tokens, lambda: AttentionBlock(HEADS), dup),
         Kind(f"{name}_flat", HIDDEN, tokens, (VECTOR,), lambda: _fc(VECTOR), dup),
     ]

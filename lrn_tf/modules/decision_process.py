@@ -16,7 +16,7 @@ from lrn_tf.modules.pool import INPUT, OUTPUT, Pool
 class Construction(NamedTuple):
     """How far the networks of a batch have been built."""
 
-    # (B, N) bool, modules that cannot be added: those in the network, output modules of other label spaces
+    # (B, N) bool, modules that cannot be added: those in the network, and those of other tasks
     closed: tf.Tensor
     signature: tf.Tensor  # (B,) int32, what the network returns so far; the input's at the start
     finished: tf.Tensor  # (B,) bool, it ends in an output module
@@ -49,7 +49,8 @@ class DecisionProcess:
         self._gives = np.array(
             [-1 if out else number.get(k.output, -1) for k, out in zip(kinds, self._output, strict=True)]
         )
-        self._starts = np.array([number[demand.input] for demand in pool.demands], np.int32)
+        shapes = {given.name: given.shape for given in pool.inputs}
+        self._starts = np.array([number[shapes[demand.input]] for demand in pool.demands], np.int32)
         counts, reachable = zip(*(self._look_ahead(k) for k in range(len(pool.demands))), strict=True)
         self.max_candidates = [max(at_step) for at_step in zip(*counts, strict=True)]
         self.reachable = np.array(reachable)
@@ -145,9 +146,8 @@ class DecisionProcess:
             smallest = 1 + after[self._input & (before == 0)].min(initial=np.inf)
             fits = int(smallest) if np.isfinite(smallest) else "none: no depth fits"
             raise ValueError(
-                f"no network of at most {self.depth} modules leads from an input {demand.input} to an"
-                f" output module for {demand.space or 'it'} in this pool; the smallest depth that fits is"
-                f" {fits}"
+                f"no network of at most {self.depth} modules leads from {demand.input} to an output module"
+                f" for {demand.space or 'it'} in this pool; the smallest depth that fits is {fits}"
             )
         reachable = pool.may[task] & (before + 1 + after <= self.depth)[pool.kind]
         return self._count_candidates(first, open_ones, after, distance), reachable

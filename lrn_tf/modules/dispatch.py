@@ -87,8 +87,9 @@ class Modules:
                 tf.reshape(paths, [-1]), minlength=len(self.pool) + 1, maxlength=len(self.pool) + 1
             )[:-1]
         # What each signature's modules returned last, a row per example. Rows of examples that are at
-        # another signature are stale. What examples bring may have the signature of what modules return.
-        held, brought = {}, dict(zip(self.pool.inputs, tf.nest.flatten(inputs), strict=True))
+        # another signature are stale. What examples bring may have the signature of what modules return,
+        # and is therefore kept by number.
+        held = dict(enumerate(tf.nest.flatten(inputs)))
         batch = tf.shape(paths)[0]
         weights = [self._split(kind) for kind in range(len(self.pool.kinds))]
         for wave, kinds in enumerate(self.waves.kinds):
@@ -99,11 +100,11 @@ class Modules:
                     sizes = schedule.counts[wave, place : place + kind.count]
                     last = row + tf.reduce_sum(sizes)
                     rows = schedule.order[wave, row:last]
-                buffers = brought if kind.role == INPUT else held
-                if kind.input not in buffers:  # nobody is there yet, in a cycle of kinds
-                    buffers[kind.input] = tf.zeros((batch, *kind.input), self.compute_dtype)
-                x = self._cast(buffers[kind.input], k)
-                y, buffers[kind.input] = self._run(k, weights[k], x, rows, sizes)
+                taken = self.pool.input_of[k] if kind.role == INPUT else kind.input
+                if taken not in held:  # nobody is there yet, in a cycle of kinds
+                    held[taken] = tf.zeros((batch, *kind.input), self.compute_dtype)
+                x = self._cast(held[taken], k)
+                y, held[taken] = self._run(k, weights[k], x, rows, sizes)
                 given = kind.output
                 if kind.role == OUTPUT:
                     given, y = OUTPUT, filled_up(y, self.pool.width)
@@ -244,14 +245,15 @@ def run_all(modules: Modules, inputs, paths):
     It is as plain as can be and serves as the tests' oracle and the benchmark's slow twin.
     """
     pool = modules.pool
-    held, brought = {}, dict(zip(pool.inputs, tf.nest.flatten(inputs), strict=True))
+    held = dict(enumerate(tf.nest.flatten(inputs)))
     for t in range(paths.shape[1]):
         new = dict(held)
-        for m, kind in enumerate(pool.kinds[k] for k in pool.kind):
-            buffers = brought if kind.role == INPUT else held
-            if kind.input not in buffers:
+        for m, k in enumerate(pool.kind):
+            kind = pool.kinds[k]
+            taken = pool.input_of[k] if kind.role == INPUT else kind.input
+            if taken not in held:
                 continue
-            y = modules.run_module(m, buffers[kind.input])
+            y = modules.run_module(m, held[taken])
             given = kind.output
             if kind.role == OUTPUT:
                 given, y = OUTPUT, filled_up(y, pool.width)

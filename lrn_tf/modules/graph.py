@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lrn_tf.modules.pool import INPUT, OUTPUT, Pool, Signature
+from lrn_tf.modules.pool import OUTPUT, Pool
 
 
 def after(pool: Pool, ends: Sequence[bool]) -> np.ndarray:
@@ -17,10 +17,9 @@ def after(pool: Pool, ends: Sequence[bool]) -> np.ndarray:
     return _fewest(ends, [(k, j) for j, k in _steps(pool)])
 
 
-def before(pool: Pool, given: Signature | None = None) -> np.ndarray:
+def before(pool: Pool, given: str = "") -> np.ndarray:
     """The fewest modules that lead up to each kind from an input, or from any; infinite where none do."""
-    inputs = pool.inputs if given is None else [given]
-    starts = [kind.role == INPUT and kind.input in inputs for kind in pool.kinds]
+    starts = [i is not None and given in ("", pool.inputs[i].name) for i in pool.input_of]
     return _fewest(starts, _steps(pool))
 
 

@@ -38,6 +38,7 @@ class Kind:
         dup: the number of modules of this kind; of an output kind, for each of the label spaces it serves.
         serves: names of the label spaces that an output kind answers, each with modules of its own; empty
             for an output kind that answers whatever has as many answers as it returns.
+        given: the name of what an input kind is given; empty for the only input of its shape.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Kind:
     layer: Callable[[], keras.layers.Layer]
     dup: int
     serves: tuple[str, ...] = ()
+    given: str = ""
 
     @property
     def count(self) -> int:
@@ -62,16 +64,26 @@ class Kind:
             raise ValueError(f"kind {self.name}: dup {self.dup} must be at least 1")
         if self.serves and self.role != OUTPUT:
             raise ValueError(f"kind {self.name}: only output kinds serve label spaces")
+        if self.given and self.role != INPUT:
+            raise ValueError(f"kind {self.name}: only input kinds are given an input")
         if self.role == OUTPUT and len(self.output) != 1:
             raise ValueError(
                 f"kind {self.name}: output modules return (answers,), declared is {self.output}"
             )
 
 
+class Given(NamedTuple):
+    """What an example may bring, as modules take it."""
+
+    name: str
+    shape: Signature
+    tokens: bool = False  # whether it is whole numbers
+
+
 class Demand(NamedTuple):
     """What a task wants of a pool."""
 
-    input: Signature
+    input: str  # the name of what its examples bring
     space: str  # the name of its label space
     width: int  # how many numbers an output module returns for it
 
@@ -82,11 +94,13 @@ class Pool:
     Attributes:
         kinds: the kinds, in order.
         demands: what each of the K tasks wants.
-        inputs: the distinct signatures of inputs, in the order in which modules are given them.
-        tokens: those of them that are whole numbers.
+        inputs: what examples may bring, in the order in which modules are given it.
+        input_of: for each kind, the number of the input that it is given; None for any but an input kind,
+            and for one whose shape no input has.
         kind: int `[N]`, the kind of each module.
-        signatures: the distinct inputs of all kinds, after those of the tasks.
-        may: bool `[K, N]`, False for output modules of other label spaces than a task's.
+        signatures: the distinct shapes that kinds take, after those of the inputs.
+        may: bool `[K, N]`, False for input modules of other inputs than a task's, and for output modules of
+            other label spaces.
         width: the most numbers that an output module returns.
         pass_id: the action that adds no module; it comes after the `N` modules.
     """
@@ -94,54 +108,80 @@ class Pool:
     def __init__(
         self,
         kinds: Sequence[Kind],
-        inputs: Sequence[Signature],
+        inputs: Sequence[Given],
         demands: Sequence[Demand] = (),
-        tokens: Sequence[Signature] = (),
     ):
         """A pool of such kinds.
 
         Args:
             kinds: the list that defines the pool.
-            inputs: signatures of what examples bring.
+            inputs: what examples may bring.
             demands: of each task; without, there is one that takes the first input, and wants as many
                 answers as any output module returns.
-            tokens: those inputs that are whole numbers.
 
         Raises:
-            ValueError: two kinds have one name, or two inputs one shape; there is no output kind, or one
-                answers no task.
+            ValueError: two kinds have one name; an input kind does not say which of two inputs of its shape
+                it is given, or one that does not exist; there is no output kind, or one answers no task.
         """
         self.kinds = tuple(kinds)
-        self.inputs = [tuple(given) for given in inputs]
-        self.tokens = frozenset(map(tuple, tokens))
+        self.inputs = list(inputs)
         if len({kind.name for kind in self.kinds}) != len(self.kinds):
             raise ValueError(f"kinds need distinct names, got {[kind.name for kind in self.kinds]}")
-        if len(set(self.inputs)) != len(self.inputs):
-            raise ValueError(
-                f"modules know inputs by their shapes, and two have one: {self.inputs}; give one another"
-                " shape, such as [n, 1] for [n]"
-            )
+        self.input_of = [self._input_of(kind) for kind in self.kinds]
         widths = {kind.output[0] for kind in self.kinds if kind.role == OUTPUT}
         if not widths:
             raise ValueError("there is no output kind; a network ends in an output module")
         self.width = max(widths)
-        self.demands = list(demands) or [Demand(self.inputs[0], "", self.width)]
+        self.demands = list(demands) or [Demand(self.inputs[0].name, "", self.width)]
         self.kind = np.repeat(np.arange(len(self.kinds)), [kind.count for kind in self.kinds])
-        self.signatures = list(dict.fromkeys([*self.inputs, *(kind.input for kind in self.kinds)]))
-        self.may = np.array(
-            [np.concatenate([_may(kind, demand) for kind in self.kinds]) for demand in self.demands]
-        )
+        shapes = [given.shape for given in self.inputs]
+        self.signatures = list(dict.fromkeys([*shapes, *(kind.input for kind in self.kinds)]))
+        kinds = range(len(self.kinds))
+        self.may = np.array([np.concatenate([self._may(k, task) for k in kinds]) for task in self.demands])
         self._check_answers()
 
     @classmethod
     def of(cls, kinds: Sequence[Kind], problem: Problem) -> "Pool":
         """A pool for the tasks of a problem."""
-        inputs = [given.shape for given in problem.inputs]
+        inputs = [Given(given.name, given.shape, given.vocabulary > 0) for given in problem.inputs]
         demands = [
-            Demand(inputs[i], space, task.width)
-            for i, space, task in zip(problem.input_of, problem.space_of, problem.tasks, strict=True)
+            Demand(task.input, space, task.width)
+            for space, task in zip(problem.space_of, problem.tasks, strict=True)
         ]
-        return cls(kinds, inputs, demands, [given.shape for given in problem.inputs if given.vocabulary])
+        return cls(kinds, inputs, demands)
+
+    def _input_of(self, kind):
+        if kind.role != INPUT:
+            return None
+        fits = [
+            i
+            for i, given in enumerate(self.inputs)
+            if given.shape == kind.input and kind.given in ("", given.name)
+        ]
+        if len(fits) > 1:
+            names = " and ".join(repr(self.inputs[i].name) for i in fits)
+            raise ValueError(
+                f"kind {kind.name} takes {_shape(kind.input)}, which {names} have; say which it is given,"
+                f" such as Kind(.., given={self.inputs[fits[0]].name!r})"
+            )
+        if kind.given and not fits:
+            there = ", ".join(f"{given.name} {_shape(given.shape)}" for given in self.inputs)
+            raise ValueError(
+                f"kind {kind.name} is given {kind.given!r} and takes {_shape(kind.input)}; there is {there}"
+            )
+        return fits[0] if fits else None
+
+    def _may(self, k, demand):
+        """Which modules of a kind a task may use, bool `[count]`."""
+        kind = self.kinds[k]
+        if kind.role == INPUT:
+            mine = self.input_of[k] is not None and self.inputs[self.input_of[k]].name == demand.input
+            return np.full(kind.count, mine)
+        if kind.role == HIDDEN:
+            return np.ones(kind.count, bool)
+        if not kind.serves:
+            return np.full(kind.count, kind.output == (demand.width,))
+        return np.repeat([space == demand.space for space in kind.serves], kind.dup)
 
     def _check_answers(self):
         wanted = {demand.space: demand.width for demand in self.demands}
@@ -153,7 +193,7 @@ class Pool:
                         f"kind {kind.name} returns {kind.output[0]} numbers for the label space {space!r},"
                         f" which {wants}"
                     )
-            if not self.may[:, self.modules(k)].any():
+            if kind.role == OUTPUT and not self.may[:, self.modules(k)].any():
                 raise ValueError(
                     f"kind {kind.name} returns {kind.output[0]} numbers, and tasks want"
                     f" {sorted(set(wanted.values()))}"
@@ -188,16 +228,25 @@ class Pool:
 
     def takes_tokens(self, kind: int) -> bool:
         """Whether modules of a kind take whole numbers."""
-        return self.kinds[kind].role == INPUT and self.kinds[kind].input in self.tokens
+        return self.input_of[kind] is not None and self.inputs[self.input_of[kind]].tokens
 
-    def varied_network(self, depth: int) -> list[int]:
+    def varied_network(self, depth: int, task: int = 0) -> list[int]:
         """The kinds of a network of at most `depth` modules, as many different ones as possible.
 
-        It stands for a network as one would have built it by hand, when routing is compared with one.
+        It stands for a task's network as one would have built it by hand, where routing is compared to it.
         """
-        open_ones, networks = [[k] for k, kind in enumerate(self.kinds) if kind.role == INPUT], []
+        may = [self.may[task, self.modules(k)].sum() for k in range(len(self.kinds))]
+        open_ones, networks = (
+            [[k] for k, kind in enumerate(self.kinds) if kind.role == INPUT and may[k]],
+            [],
+        )
         for _ in range(depth - 1):
-            open_ones = [network + [k] for network in open_ones for k in self.followers(network[-1])]
+            open_ones = [
+                network + [k]
+                for network in open_ones
+                for k in self.followers(network[-1])
+                if network.count(k) < may[k]
+            ]
             networks += [network for network in open_ones if self.kinds[network[-1]].role == OUTPUT]
         return max(networks, key=lambda network: (len(set(network)), len(network)))
 
@@ -216,15 +265,6 @@ class Pool:
                 for k, kind in enumerate(self.kinds)
             }
         )
-
-
-def _may(kind, demand):
-    """Which modules of a kind a task may use, bool `[count]`."""
-    if kind.role != OUTPUT:
-        return np.ones(kind.count, bool)
-    if not kind.serves:
-        return np.full(kind.count, kind.output == (demand.width,))
-    return np.repeat([space == demand.space for space in kind.serves], kind.dup)
 
 
 def build_layer(kind: Kind, tokens: bool = False) -> keras.layers.Layer:
@@ -261,6 +301,7 @@ def describe(pool: Pool) -> list[str]:
     for k, kind in enumerate(pool.kinds):
         weights = ", ".join(_shape(shape) for shape in pool.weight_shapes(k)) or "none"
         serves = f", for {', '.join(kind.serves)}" if kind.serves else ""
+        serves += f", given {kind.given}" if kind.given else ""
         lines.append(
             f"{kind.name}: {kind.role}, {_shape(kind.input)} to {_shape(kind.output)}, {kind.count} modules"
             f" with weights {weights}{serves}"

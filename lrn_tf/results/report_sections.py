@@ -132,35 +132,43 @@ def tasks(shown: Shown):
 
 
 def _classes_table(shown, tasks):
-    e, rows = shown.evaluation, []
-    for k in tasks:
-        mine, accuracy = e.task == k, e.accuracy_per_task[k]
-        most = np.bincount(e.label[mine], minlength=1).max() / max(mine.sum(), 1)
-        shares = (page.exact(accuracy, f"{accuracy:.1%}"), f"{most:.1%}")
-        classes = text(", ".join(shown.benchmark.problem.answers[k]))
-        rows.append((text(called(shown.tasks[k])), f"{mine.sum():,}", *shares, classes))
-    columns = ("task", "examples", "accuracy", "largest class", "classes")
+    """Of tasks that ask for one of several classes."""
+
+    def largest(given):
+        return np.bincount(given[:, 0].astype(int), minlength=1).max() / max(len(given), 1)
+
     caption = (
         "Accuracy of each task, and the share of its largest class: what one gets by always naming that."
     )
-    return page.table(caption, columns, rows, numbers=columns[1:4])
+    return _accuracy_table(shown, tasks, largest, ("largest class", "classes"), caption)
 
 
 def _labels_table(shown, tasks):
-    e, rows = shown.evaluation, []
-    for k in tasks:
-        mine, width = e.task == k, shown.benchmark.problem.tasks[k].width
-        given = e.target[mine, :width]
-        plain = np.maximum(given.mean(axis=0), 1 - given.mean(axis=0)).mean() if len(given) else 0.0
-        accuracy = e.accuracy_per_task[k]
-        shares = (page.exact(accuracy, f"{accuracy:.1%}"), f"{plain:.1%}")
-        labels = text(", ".join(shown.benchmark.problem.answers[k]))
-        rows.append((text(called(shown.tasks[k])), f"{mine.sum():,}", *shares, labels))
-    columns = ("task", "examples", "accuracy", "without looking", "labels")
+    """Of tasks that ask for any of several labels."""
+
+    def plain(given):
+        if not len(given):
+            return 0.0
+        share = given.mean(axis=0)
+        return np.maximum(share, 1 - share).mean()
+
     caption = (
         "The share of labels that are right, and what one gets by always giving each label or never,"
         " whichever is right more often."
     )
+    return _accuracy_table(shown, tasks, plain, ("without looking", "labels"), caption)
+
+
+def _accuracy_table(shown, tasks, plain, called_there, caption):
+    """Accuracy beside that of not looking, which `plain` works out of targets `[n, C]`."""
+    e, rows = shown.evaluation, []
+    targets = e.target.reshape(len(e.target), -1)
+    for k in tasks:
+        mine, spec = e.task == k, shown.benchmark.problem.tasks[k]
+        accuracy = e.accuracy_per_task[k]
+        shares = page.exact(accuracy, f"{accuracy:.1%}"), f"{plain(targets[mine, : spec.width]):.1%}"
+        rows.append((text(called(spec)), f"{mine.sum():,}", *shares, text(", ".join(spec.answers))))
+    columns = ("task", "examples", "accuracy", *called_there)
     return page.table(caption, columns, rows, numbers=columns[1:4])
 
 

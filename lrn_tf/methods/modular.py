@@ -1,0 +1,81 @@
+"""What methods have in common whose networks are paths through a pool, whoever chooses the paths."""
+
+import tensorflow as tf
+
+from lrn_tf.data.problem import Problem
+from lrn_tf.devices import replicas
+from lrn_tf.learning.adam import GroupedAdam
+from lrn_tf.learning.objectives import Objectives
+from lrn_tf.modules.built_in import POOLS, make_pool
+from lrn_tf.modules.decision_process import DecisionProcess
+from lrn_tf.modules.dispatch import Modules
+from lrn_tf.modules.pool import Pool
+from lrn_tf.settings import Settings
+
+
+class Modular:
+    """Modules, and what trains them along paths. Subclasses choose these.
+
+    Attributes:
+        kinds: the modules of each kind of the pool.
+        process: which paths are networks of a task.
+    """
+
+    # Weights, gradients and Adam's two moments, four bytes each.
+    BYTES_PER_PARAMETER = 16
+    trunk = None
+
+    def __init__(self, process: DecisionProcess, modules: Modules, problem: Problem, settings: Settings):
+        self.settings = settings
+        self.problem = problem
+        self.pool, self.process, self.modules = process.pool, process, modules
+        self.kinds = self.pool.by_kind
+        self.objectives = Objectives(problem)
+        self.module_adam = GroupedAdam(modules.weights, [kind.count for kind in self.pool.kinds])
+
+    @classmethod
+    def build(cls, problem: Problem, settings: Settings, kinds=None):
+        """See `lrn_tf.methods.build.build`."""
+        return cls(pool_of(problem, settings, kinds), problem, settings)
+
+    def follow(self, inputs, tasks, paths) -> tf.Tensor:
+        """The logits `[B, C]` of networks that the caller chose; see `Method.predict`.
+
+        Args:
+            inputs, tasks: as in `Method.predict`.
+            paths: int32 `[B, T]`; an error is raised where one is no network for the task.
+        """
+        networks, legal = self.process.start(tasks), True
+        for t in range(1, self.process.depth + 1):
+            action = paths[:, t - 1]
+            known = (action >= 0) & (action <= self.pool.pass_id)
+            action = tf.where(known, action, 0)
+            legal &= known & tf.gather(self.process.valid(networks, t), action, batch_dims=1)
+            networks = self.process.advance(networks, action)
+        illegal = tf.debugging.Assert(
+            tf.reduce_all(legal), ["no network for its task:", tf.boolean_mask(paths, ~legal)]
+        )
+        with tf.control_dependencies([illegal]):
+            return self.modules(inputs, tf.identity(paths))[0]
+
+    def module_gradients(self, inputs, tasks, targets, paths):
+        """The loss of each example's network, and the gradients of its mean, weighted by task.
+
+        On several replicas: of this one's examples, and its part of the gradients.
+
+        Returns:
+            losses `[B]`, how much of the answers is right `[B]`, the int32 `[N]` counts of `Modules.call`,
+            and the gradients of each kind's weights, as `Modules.weights`; zero where no example chose a
+            module.
+        """
+        with tf.GradientTape() as tape:
+            logits, chosen = self.modules(inputs, paths)
+            loss = self.objectives.loss(logits, tasks, targets)  # (B,)
+            mean = tf.reduce_mean(loss * self.objectives.weights(tasks)) / replicas.count()
+        gradients = tape.gradient(mean, self.modules.weights, unconnected_gradients="zero")
+        return loss, self.objectives.right(logits, tasks, targets), chosen, gradients
+
+
+def pool_of(problem: Problem, settings: Settings, kinds=None) -> Pool:
+    """The pool that the settings ask for; `kinds` as in `lrn_tf.methods.build.build`."""
+    return make_pool(POOLS[settings.pool] if kinds is None else kinds, problem, settings)

@@ -1,0 +1,115 @@
+"""LRN's modules without a router: what they learn along paths that are given (ours).
+
+It tells what routing could be worth, and what it has to beat.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+from lrn_tf.data.problem import Problem
+from lrn_tf.devices import replicas
+from lrn_tf.errors import UserError
+from lrn_tf.methods.method import Prediction
+from lrn_tf.methods.modular import Modular, pool_of
+from lrn_tf.modules.decision_process import DecisionProcess
+from lrn_tf.modules.dispatch import Modules
+from lrn_tf.modules.pool import Pool
+from lrn_tf.settings import Settings
+
+
+class Unrouted(Modular):
+    """Every network of a task holds modules of the same kinds, as many different ones as depth allows.
+
+    Which modules of those kinds, `--paths` says:
+
+        shared  the first ones, for all tasks; with `--heads=task` one network with a head for each
+        own     others for each task, so that nothing is shared; needs as many of each kind
+        task    any, drawn once for each task
+        random  any, drawn anew for each example of every step; evaluated along the paths of `task`
+
+    A `lrn_tf.methods.method.Method`.
+    """
+
+    def __init__(self, pool: Pool, problem: Problem, settings: Settings):
+        super().__init__(
+            DecisionProcess(pool, settings.depth), Modules(pool, settings.depth), problem, settings
+        )
+        self.weights = tf.nest.flatten(self.modules.weights)
+        self.metrics = ("train/loss", "train/accuracy")[: 1 + self.objectives.has_accuracy]
+        # The kinds of each task's network, and -1 after the last one.
+        self._plan = np.full((problem.num_tasks, settings.depth), -1, np.int32)
+        for task in range(problem.num_tasks):
+            network = pool.varied_network(settings.depth, task)
+            self._plan[task, : len(network)] = network
+        rng = np.random.default_rng((settings.seed, 2))
+        paths = [self._given(task, rng) for task in range(problem.num_tasks)]
+        self._of_task = tf.constant(np.array(paths, np.int32))  # (K, T)
+
+    @staticmethod
+    def count_parameters(problem: Problem, settings: Settings, kinds=None) -> dict[str, int]:
+        """Trainable parameters of each kind's modules."""
+        return dict(pool_of(problem, settings, kinds).count_parameters())
+
+    @property
+    def variables(self) -> dict[str, object]:
+        """All state that training changes, for a checkpoint."""
+        return {"modules": self.modules.weights, "module_adam": self.module_adam.variables}
+
+    def train_step(self, inputs, tasks, targets, seed, learning_rate) -> dict[str, tf.Tensor]:
+        """One step of Adam on the modules; see `Method.train_step`."""
+        paths = self._draw(tasks, seed) if self.settings.paths == "random" else self.paths(tasks)
+        loss, right, chosen, gradients = self.module_gradients(
+            *replicas.mine((inputs, tasks, targets, paths))
+        )
+        chosen, gradients = replicas.total((chosen, gradients))
+        loss, right = replicas.gather((loss, right))
+        with tf.device("CPU:0"):
+            used = chosen > 0
+        self.module_adam.apply(gradients, used, learning_rate)
+        return {
+            "train/loss": tf.reduce_mean(loss),
+            "train/accuracy": self.objectives.mean_right(right, tasks),
+        }
+
+    def predict(self, inputs, tasks) -> Prediction:
+        """What the path of each example's task answers; see `Method.predict`."""
+        paths = self.paths(tasks)
+        return Prediction(self.modules(inputs, paths)[0], paths, tf.zeros_like(tasks, tf.float32))
+
+    def paths(self, tasks):
+        """The path of each example's task, int32 `[B, T]`."""
+        return tf.gather(self._of_task, tasks)
+
+    def _given(self, task, rng):
+        """The path of a task, `T` modules."""
+        path, plan = [], [kind for kind in self._plan[task] if kind >= 0]
+        for t, kind in enumerate(plan):
+            may = self.pool.may[:, self.pool.modules(kind)]  # (K, dup)
+            mine = self.pool.modules(kind)[0] + np.flatnonzero(may[task])
+            place, repeats = plan[:t].count(kind), plan.count(kind)
+            if self.settings.paths in ("task", "random"):
+                place = rng.choice([i for i, m in enumerate(mine) if m not in path])
+            if self.settings.paths == "own":
+                # Of those who may have the same modules, this is not the first.
+                rivals = np.flatnonzero((may & may[task]).any(axis=1))
+                place += repeats * int(np.searchsorted(rivals, task))
+                if len(mine) < repeats * len(rivals):
+                    raise UserError(
+                        f"--dup={self.settings.dup} is too small for --paths=own: {len(rivals)} tasks want"
+                        f" {self.pool.kinds[kind].name} modules; choose --dup={repeats * len(rivals)}"
+                    )
+            path.append(mine[place])
+        return path + [self.pool.pass_id] * (self.settings.depth - len(plan))
+
+    def _draw(self, tasks, seed):
+        """A path of its own for each example of the whole batch, int32 `[B, T]`."""
+        open_ones = tf.gather(self.pool.may, tasks)  # (B, N)
+        chance = tf.random.stateless_uniform(open_ones.shape, seed, alg="philox")
+        plan, path = tf.gather(self._plan, tasks), []
+        for t in range(self.settings.depth):
+            of_kind = plan[:, t, None] == self.pool.kind.astype(np.int32)
+            score = tf.where(open_ones & of_kind, chance, -1.0)
+            best = tf.argmax(score, axis=1, output_type=tf.int32)
+            path.append(tf.where(plan[:, t] < 0, self.pool.pass_id, best))
+            open_ones &= ~tf.one_hot(path[-1], len(self.pool), True, False, dtype=tf.bool)
+        return tf.stack(path, axis=1)

@@ -1,0 +1,117 @@
+"""New tasks of few examples for a network that has learned others: what it is worth to start from it.
+
+    python tools/transfer.py --benchmark=min_mtl --examples_per=label --image_size=32 --heads=task
+
+Trains a network on all tasks but --new of them, which --seed draws, and then the new ones, of which
+--shots examples of each class are seen, in four ways:
+
+    scratch    a new network, on the new tasks alone
+    together   a new network, on all tasks at once
+    tuned      the trained network goes on, on the new tasks alone
+    frozen     the same, but its modules do not learn (--freeze=modules)
+
+Takes the flags of `lrn_tf.main`, of which --epochs is for the trained network and for `together`;
+--new_epochs is for the others. Prints the accuracy on all test examples of the new tasks after the last
+epoch and writes transfer.csv, a line for each way, seed and epoch. The same command continues after a kill.
+"""
+
+# ruff: noqa: E402 - TensorFlow is to be started before anything else imports it with all its messages.
+from lrn_tf.devices.start import start_tensorflow
+
+start_tensorflow()
+
+import csv
+import dataclasses
+import pathlib
+import statistics
+
+import numpy as np
+from absl import flags
+
+import lrn_tf
+from lrn_tf import main as lrn_main
+from lrn_tf.data.benchmarks import Choice, asked, load
+from lrn_tf.data.problem import CLASSES
+from lrn_tf.errors import UserError
+
+NEW = flags.DEFINE_integer("new", 2, "Tasks that are new", lower_bound=1)
+SHOTS = flags.DEFINE_integer("shots", 20, "Training examples of each class of a new task", lower_bound=2)
+NEW_EPOCHS = flags.DEFINE_integer("new_epochs", 40, "Epochs on the new tasks alone", lower_bound=1)
+SEEDS = flags.DEFINE_integer("seeds", 3, "Seeds, from --seed on", lower_bound=1)
+OUTPUT = flags.DEFINE_string("output", "transfer", "Folder of the runs and of transfer.csv")
+
+# For a few hundred examples.
+SMALL_BATCH = dict(batch_size=40, minibatch_size=20)
+WAYS = ("scratch", "together", "tuned", "frozen")
+
+
+def tasks_of(benchmark, few, shots, rng):
+    """Its tasks as a user has them; those in `few` have so many training examples of each class."""
+    (spec,), found = benchmark.problem.inputs, []
+    for k, task in enumerate(benchmark.problem.tasks):
+        if task.form != CLASSES:
+            raise UserError(f"task {task.name!r} has no classes; choose a benchmark whose tasks have")
+        train, test = (
+            part.some(np.flatnonzero(part.task == k)) for part in (benchmark.train, benchmark.test)
+        )
+        if k in few:
+            of_class = [np.flatnonzero(train.target == c) for c in range(task.width)]
+            train = train.some(np.concatenate([rng.permutation(rows)[:shots] for rows in of_class]))
+        (x, y), held_out = ((part.inputs[0][part.row], part.target) for part in (train, test))
+        found.append(lrn_tf.Task(task.name, x, y, held_out, task.answers, input=spec.name))
+    return found
+
+
+def transfer(settings, folder):
+    """Trains all ways with one seed; the epochs of each, and the names of the new tasks."""
+    rng = np.random.default_rng(settings.seed)
+    benchmark = load(*asked(settings))
+    count = benchmark.problem.num_tasks
+    if not NEW.value < count:
+        raise UserError(f"--new={NEW.value} leaves none of the {count} tasks to learn before; choose fewer")
+    few = set(rng.choice(count, NEW.value, replace=False).tolist())
+    tasks = tasks_of(benchmark, few, SHOTS.value, rng)
+    known = [task for k, task in enumerate(tasks) if k not in few]
+    new = [task for k, task in enumerate(tasks) if k in few]
+    given = dataclasses.asdict(settings)
+    # The examples are there already.
+    for name in {*(f.name for f in dataclasses.fields(Choice)), "benchmark", "pool", "export_dir"}:
+        del given[name]
+    given |= dict(seed=settings.seed, heads=settings.heads)
+
+    def learn(name, tasks, **more):
+        workdir = str(folder / f"{name}_seed_{settings.seed}")
+        return lrn_tf.train(tasks, settings.pool, **{**given, "workdir": workdir, **more})
+
+    trained = learn("known", known)
+    small = dict(epochs=NEW_EPOCHS.value, **SMALL_BATCH)
+    from_it = dict(init_from=trained.workdir, **small)
+    networks = {
+        "scratch": learn("scratch", new, **small),
+        "together": learn("together", tasks),
+        "tuned": learn("tuned", new, **from_it),
+        "frozen": learn("frozen", new, **from_it, freeze="modules"),
+    }
+    return {way: network.epochs for way, network in networks.items()}, [task.name for task in new]
+
+
+def main(_):
+    settings, folder, rows = lrn_main.settings_from_flags(), pathlib.Path(OUTPUT.value), []
+    folder.mkdir(parents=True, exist_ok=True)
+    last = {way: [] for way in WAYS}
+    for seed in range(settings.seed, settings.seed + SEEDS.value):
+        epochs, names = transfer(dataclasses.replace(settings, seed=seed), folder)
+        for way, lines in epochs.items():
+            for line in lines:
+                accuracy = statistics.mean(line.eval_accuracy_per_task[name] for name in names)
+                rows.append((way, seed, line.epoch, f"{accuracy:.4f}", " ".join(names)))
+            last[way].append(accuracy)
+        print(f"seed {seed}, new: {', '.join(names)}")
+    with open(folder / "transfer.csv", "w", newline="") as file:
+        csv.writer(file).writerows([("way", "seed", "epoch", "accuracy", "new_tasks"), *rows])
+    for way, found in last.items():
+        print(f"{way:10} {100 * statistics.mean(found):5.1f} %  ", *(f"{100 * a:.1f}" for a in found))
+
+
+if __name__ == "__main__":
+    lrn_main.run(main)
