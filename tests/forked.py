@@ -134,7 +134,8 @@ def be(program, arguments, folder, out, err, options):
         out, err: the files that it appends to, by path or descriptor.
         options: "devices", as how many the CPU is to appear; "stand_in", the
             number of modules of a `StandIn`, which is built instead of a method and costs next to nothing;
-            "data", the benchmark whose data all benchmarks have.
+            "data", the benchmark whose data all benchmarks have; "optimised", to run graphs as a user's
+            program does.
     """
     code = 1
     try:
@@ -145,6 +146,8 @@ def be(program, arguments, folder, out, err, options):
         sys.argv = [program, *arguments]
         if "devices" in options:
             look_like(options["devices"])
+        if "optimised" in options:
+            run_graphs_as_traced(False)
         sys.path.append(TOOLS)
         import grid
 
@@ -204,11 +207,11 @@ def exit_code(child):
     return os.waitstatus_to_exitcode(status) if pid else None
 
 
-def run_graphs_as_traced():
+def run_graphs_as_traced(so=True):
     """Switches TensorFlow's optimisation of graphs off, in this process and those forked from it."""
     import tensorflow as tf
 
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": so})
 
 
 def serve():

@@ -184,19 +184,6 @@ def test_figure_5_is_with_and_without_the_bonus(forked, tmp_path):
     assert (tmp_path / "figure_5.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_soak_kills_a_run_and_finds_that_it_ends_as_if_it_had_not_been(run, tmp_path, record_property):
-    few = ("--method=task_head", "--epochs=1", "--examples=2560", "--checkpoint_every=5")
-    done = run("soak.py", "--kills=1", f"--output={tmp_path}/soak", *few)
-    print(done.stdout)
-    assert done.returncode == 0, done.stderr[-2000:] + done.stdout
-    assert len(re.findall(r"^killed after", done.stdout, re.MULTILINE)) == 1
-    ends = re.findall(r"^finished: (\d+) of (\d+) tensors the same .* metrics (.*)$", done.stdout, re.M)
-    assert ends and all(same == of and int(of) > 10 and said == "the same" for same, of, said in ends)
-    last = f"1 kills, {len(ends)} runs finished, 0 of them different from the undisturbed one"
-    assert done.stdout.splitlines()[-1] == last
-    record_property("kills", 1)
-
-
 def test_a_run_that_fails_is_named_and_does_not_stop_the_others(tmp_path):
     settings = [
         resolve({"benchmark": "min_mtl", "data_dir": str(tmp_path), "workdir": str(tmp_path / "bad")}),

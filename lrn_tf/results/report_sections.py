@@ -167,7 +167,7 @@ def _accuracy_table(shown, tasks, plain, called_there, caption):
         mine, spec = e.task == k, shown.benchmark.problem.tasks[k]
         accuracy = e.accuracy_per_task[k]
         shares = page.exact(accuracy, f"{accuracy:.1%}"), f"{plain(targets[mine, : spec.width]):.1%}"
-        rows.append((text(called(spec)), f"{mine.sum():,}", *shares, text(", ".join(spec.answers))))
+        rows.append((text(called(spec.name)), f"{mine.sum():,}", *shares, text(", ".join(spec.answers))))
     columns = ("task", "examples", "accuracy", *called_there)
     return page.table(caption, columns, rows, numbers=columns[1:4])
 
