@@ -124,7 +124,7 @@ class Settings:
     bonus: float = setting(
         3.0,
         "lambda, the largest reward for a rarely used module; eq. 6 has 1, and 0 is the paper's 'no"
-        " bonus' (the value 3 is not from the paper)",
+        " bonus' (the value 3 is not from the paper, nor is 0 with --init_from, for lack of need)",
         low=0.0,
         methods=LRNS,
     )
@@ -318,6 +318,9 @@ PRESETS = (
     (("digits_mtl",), SGD_METHODS, dict(learning_rate=0.3)),
 )
 
+# What --init_from presets: a network that has learned to use its modules need not be made to try them.
+OF_TRANSFER = dict(bonus=0.0)
+
 # A run may be continued although these differ: they do not change what is computed.
 FREE_ON_RESUME = (
     "data_dir",
@@ -379,7 +382,8 @@ def resolve(given: dict[str, typing.Any]) -> Settings:
         if method not in fields[name].metadata["methods"] and value != defaults(benchmark, method)[name]:
             able = ", ".join(fields[name].metadata["methods"])
             raise UserError(f"--{name}={value} is not for --method={method} but for {able}; drop it")
-    settings = Settings(**{**preset(benchmark, method), **given})
+    transfer = OF_TRANSFER if given.get("init_from") else {}
+    settings = Settings(**{**preset(benchmark, method), **transfer, **given})
     if settings.method in LRNS and settings.batch_size % settings.minibatch_size:
         raise UserError(
             f"--minibatch_size={settings.minibatch_size} does not divide --batch_size="

@@ -65,7 +65,7 @@ def test_the_tutorial(forked, tmp_path):
         elif language == "bash":
             # As printed, but for fewer epochs and a router that is sooner compiled.
             code = re.sub(r"--d_model=\d+", "--d_model=16 --actor=pointer", code)
-            for command in commands(re.sub(r"--epochs=\d", "--epochs=2", code)):
+            for command in commands(re.sub(r"--epochs=\d+", "--epochs=2", code)):
                 if not command.startswith("pip install"):
                     end, said[command], errors = run_command(forked, tmp_path, command)
                     assert end == 0, (command, errors)

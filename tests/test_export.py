@@ -440,7 +440,7 @@ def test_the_card_of_weights_that_were_never_evaluated(trained):
     run = read(str(trained("lrn")[0]))
     card = export_module.describe(run, 300)
     assert (card["step"], card["results"]["step"]) == (300, 40)
-    earlier = export_module.describe(run, 30)
+    earlier = export_module.describe(run, 20)
     assert earlier["results"]["eval_accuracy"] == run.lines[0].eval_accuracy
 
 

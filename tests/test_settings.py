@@ -105,6 +105,11 @@ def test_given_comes_before_preset_and_preset_before_default():
     assert resolve({"benchmark": "digits_mtl", "dup": 2, "epochs": 3}).depth == DIGITS["depth"]
 
 
+def test_without_need_of_it_there_is_no_bonus():
+    assert resolve({"init_from": "a run"}).bonus == 0 < resolve({}).bonus
+    assert resolve({"init_from": "a run", "bonus": 0.5}).bonus == 0.5
+
+
 @pytest.mark.parametrize("benchmark", BENCHMARKS)
 def test_a_benchmark_alone_presets_the_paper_or_a_small_run(benchmark, parsed):
     expected = {"digits_mtl": DIGITS, "mixed_mtl": MIXED}.get(benchmark, PAPER)

@@ -1,6 +1,6 @@
 """Makes docs/tutorial.ipynb of docs/tutorial.md: its text and its code, which is run, and some pictures.
 
-    pip install nbclient ipykernel && python tools/notebook.py
+    pip install nbclient ipykernel && python tools/notebook.py      # where lrn_tf is installed, too
 
 Commands are run in an empty folder, from top to bottom, and show what they print but for progress.
 """
@@ -87,7 +87,9 @@ def main():
     for cell in made.cells:
         cell.metadata.clear()  # which says when it was run
         if cell.cell_type == "code":
-            cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
+            said = "".join(o.text for o in cell.outputs if o.get("name") == "stdout")
+            drawn = [o for o in cell.outputs if o.output_type != "stream"]
+            cell.outputs = [notebook.new_output("stream", text=said)] * bool(said) + drawn
     for number, cell in enumerate(made.cells):
         cell.id = f"cell-{number}"
     write(made, DOCS / "tutorial.ipynb")
