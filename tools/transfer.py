@@ -11,7 +11,7 @@ Trains a network on all tasks but --new of them, which --seed draws, and then th
     frozen     the same, but its modules do not learn (--freeze=modules)
 
 Takes the flags of `lrn_tf.main`, of which --epochs is for the trained network and for `together`;
---new_epochs is for the others. Prints the accuracy on all test examples of the new tasks after the last
+--new_epochs is for the others, where there is no bonus unless one is given (docs/learning.md). Prints the accuracy on all test examples of the new tasks after the last
 epoch and writes transfer.csv, a line for each way, seed and epoch. The same command continues after a kill.
 """
 
@@ -84,7 +84,7 @@ def transfer(settings, folder):
         return lrn_tf.train(tasks, settings.pool, **{**given, "workdir": workdir, **more})
 
     trained = learn("known", known)
-    small = dict(epochs=NEW_EPOCHS.value, **SMALL_BATCH)
+    small = dict(epochs=NEW_EPOCHS.value, bonus=lrn_main.given().get("bonus", 0.0), **SMALL_BATCH)
     from_it = dict(init_from=trained.workdir, **small)
     networks = {
         "scratch": learn("scratch", new, **small),
