@@ -11,8 +11,9 @@ Trains a network on all tasks but --new of them, which --seed draws, and then th
     frozen     the same, but its modules do not learn (--freeze=modules)
 
 Takes the flags of `lrn_tf.main`, of which --epochs is for the trained network and for `together`;
---new_epochs is for the others, where there is no bonus unless one is given (docs/learning.md). Prints the accuracy on all test examples of the new tasks after the last
-epoch and writes transfer.csv, a line for each way, seed and epoch. The same command continues after a kill.
+--new_epochs is for the others, where there is no bonus unless one is given (docs/learning.md). Prints the
+accuracy on all test examples of the new tasks after the last epoch and writes transfer.csv, a line for each
+way, seed and epoch. The same command continues after a kill.
 """
 
 # ruff: noqa: E402 - TensorFlow is to be started before anything else imports it with all its messages.
