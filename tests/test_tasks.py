@@ -7,12 +7,14 @@ import re
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from lrn_tf.data import benchmarks
+from lrn_tf.data import benchmarks, data_sets
 from lrn_tf.data.benchmarks import Choice, moments, own
 from lrn_tf.data.examples import SAMPLINGS, DeviceExamples, Examples, prepare_all, shuffled_rows
 from lrn_tf.data.problem import InputSpec, LabelSpace, Problem, TaskSpec
-from lrn_tf.data.tasks import Task, stratified, together
+from lrn_tf.data.tasks import Task
+from lrn_tf.data.together import stratified, together
 from lrn_tf.errors import UserError
 
 LETTERS = "abcdefgh"
@@ -310,6 +312,60 @@ def test_the_validation_is_parted_by_what_is_shown():
     assert held_out == [4] * 10 + [round(0.25 * 32)]
     other = load(tasks, validation=0.25, seed=1)
     assert other.test.inputs[0].tobytes() != split.test.inputs[0].tobytes()
+
+
+def test_tasks_from_tf_data():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(30, 4)).astype(np.float32), np.arange(30) % 3
+    examples = tf.data.Dataset.from_tensor_slices((x, y))
+    task = Task.of("thirds", examples, answers=("a", "b", "c"), weight=2.0)
+    np.testing.assert_array_equal(task.x, x)
+    np.testing.assert_array_equal(task.y, y)
+    assert (task.test, task.answers, task.weight) == (None, ("a", "b", "c"), 2.0)
+    assert load([task]).problem.tasks[0].answers == ("a", "b", "c")
+    tested = Task.of("thirds", examples.take(20), test=examples.skip(20)).test
+    np.testing.assert_array_equal(tested[0], x[20:])
+
+
+@pytest.mark.parametrize(
+    "examples, said",
+    [
+        (np.zeros(3), "t: array.* is no tf.data set of pairs"),
+        (tf.data.Dataset.range(3), "t: <.* is no tf.data set of pairs"),
+        (
+            tf.data.Dataset.from_tensor_slices((np.zeros(3), np.zeros(3))).repeat(),
+            "never ends; take a part",
+        ),
+        (tf.data.Dataset.from_tensor_slices((np.zeros(0), np.zeros(0))), "the data set is empty"),
+        (
+            tf.data.Dataset.range(1, 4).map(lambda n: (tf.zeros(n), 0)),
+            r"x has the shapes \(1,\) and \(2,\); make them one",
+        ),
+    ],
+)
+def test_what_is_no_data_set_of_pairs(examples, said):
+    with pytest.raises(UserError, match=said) as caught:
+        Task.of("t", examples)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_tasks_by_names_of_tfds():
+    try:
+        _, train, test = data_sets.splits("mnist", data_sets.folder(""))
+    except UserError as error:
+        pytest.skip(str(error))
+    task = Task.of("digit", "mnist")
+    assert task.answers == tuple("0123456789")
+    for (x, y), split in (((task.x, task.y), train), (task.test, test)):
+        assert sorted(zip(x.sum((1, 2, 3)).tolist(), y.tolist(), strict=True)) == sorted(
+            zip(split["image"].sum((1, 2, 3)).tolist(), split["label"].tolist(), strict=True)
+        )
+
+
+def test_no_such_name_of_tfds(tmp_path):
+    with pytest.raises(UserError, match="TensorFlow Datasets has no data set 'no_such_thing'"):
+        Task.of("digit", "no_such_thing", data_dir=str(tmp_path))
 
 
 def test_a_size_is_for_images():

@@ -10,7 +10,8 @@ from lrn_tf.data import data_sets, image_folder
 from lrn_tf.data import images as preprocessing
 from lrn_tf.data.examples import Examples
 from lrn_tf.data.problem import CLASSES, NUMBERS, SHARED, InputSpec, Problem, TaskSpec
-from lrn_tf.data.tasks import TEST, Drawn, Task, stratified, together
+from lrn_tf.data.tasks import Task
+from lrn_tf.data.together import TEST, Drawn, stratified, together
 from lrn_tf.errors import UserError
 
 IMAGES = "images"

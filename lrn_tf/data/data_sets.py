@@ -1,4 +1,4 @@
-"""Data sets on disk: MNIST and CIFAR-100 through TFDS, Mini-ImageNet through our builder for it."""
+"""Data sets on disk, through TFDS: its own, of which any will do, and Mini-ImageNet by our builder."""
 
 import contextlib
 import io
@@ -12,7 +12,7 @@ from lrn_tf.errors import UserError
 
 OFFLINE = "--benchmark=digits_mtl works offline"
 
-# Where TFDS downloads a data set from.
+# Where TFDS downloads a data set from, or what it knows of it.
 HOSTS = {"mnist": "https://storage.googleapis.com", "cifar100": "https://www.cs.toronto.edu"}
 
 
@@ -26,15 +26,48 @@ def splits(name: str, data_dir: str):
     """Features, training and test split (dicts of arrays) of a data set, downloaded if it is missing."""
     import tensorflow_datasets as tfds
 
-    folder = os.path.join(data_dir, name)
-    unreadable = f"{name} in {folder} cannot be read", "delete that folder to have it downloaded again"
-    with _explained(*unreadable):
-        builder = tfds.builder(name, data_dir=data_dir)
-    if not builder.data_path.exists():
-        _download(builder, data_dir)
-    with _explained(*unreadable):
+    builder = _builder(name, data_dir)
+    with _explained(*_unreadable(name, data_dir)):
         splits = tfds.as_numpy(builder.as_dataset(split=["train", "test"], batch_size=-1))
         return builder.info.features, *splits
+
+
+def pairs(name: str, data_dir: str):
+    """A data set's pairs of what is given and what is asked: `tf.data` sets by split, and names of classes.
+
+    Raises:
+        UserError: TFDS has no such data set, does not say what is asked, or cannot read or download it.
+    """
+    builder = _builder(name, data_dir)
+    asked = builder.info.supervised_keys
+    if not asked:
+        raise UserError(f"{name} does not say what is asked of its examples; give arrays to lrn_tf.Task")
+    with _explained(*_unreadable(name, data_dir)):
+        found = {split: builder.as_dataset(split, as_supervised=True) for split in builder.info.splits}
+        return found, tuple(getattr(builder.info.features[asked[1]], "names", None) or ())
+
+
+def _unreadable(name, data_dir):
+    folder = os.path.join(data_dir, name)
+    return f"{name} in {folder} cannot be read", "delete that folder to have it downloaded again"
+
+
+def _builder(name, data_dir):
+    """Of a data set that is there, or has just been downloaded."""
+    import tensorflow_datasets as tfds
+
+    try:
+        with _explained(*_unreadable(name, data_dir)):
+            builder = tfds.builder(name, data_dir=data_dir)
+    except UserError as error:
+        if isinstance(error.__cause__, tfds.core.DatasetNotFoundError):
+            raise UserError(
+                f"TensorFlow Datasets has no data set {name!r}; choose one of its names"
+            ) from error
+        raise
+    if not builder.data_path.exists():
+        _download(builder, data_dir)
+    return builder
 
 
 def _download(builder, data_dir):
@@ -48,7 +81,7 @@ def _download(builder, data_dir):
     ):
         _tell(f"downloading {name} to {builder.data_dir}")
         # TFDS retries for minutes before it says that there is no network.
-        requests.head(HOSTS[name], timeout=10)
+        requests.head(HOSTS.get(name, HOSTS["mnist"]), timeout=10)
         _prepare(builder)
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from lrn_tf.data.images import resize
-from lrn_tf.data.tasks import TEST, Drawn, Task, together
+from lrn_tf.data.tasks import Task
+from lrn_tf.data.together import TEST, Drawn, together
 from lrn_tf.errors import UserError, printable, reason
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")

@@ -1,19 +1,14 @@
-"""Tasks as their user has them, in arrays, put together to what is learned."""
+"""A task as its user has it, in arrays, and whether that can be learned."""
 
 import dataclasses
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
 
-from lrn_tf.data.examples import Examples, joined
-from lrn_tf.data.problem import CLASSES, FORMS, LABELS, NUMBERS, TAKEN, TaskSpec, names_input
+from lrn_tf.data import data_sets
+from lrn_tf.data.problem import CLASSES, FORMS, LABELS, NUMBERS, TaskSpec
 from lrn_tf.errors import UserError, reason
 
-# Of a task without test examples of its own, this share is held out.
-TEST = 0.2
-# By the number of axes of an example: what an input is called.
-CALLED = {1: "rows", 2: "sequences", 3: "images"}
 # Numbers beyond this are taken for a mistake, as are more classes or tokens than that.
 ENORMOUS, MOST = 1e30, 10**6
 
@@ -46,70 +41,53 @@ class Task:
     input: str = ""
     weight: float = 1.0
 
+    @classmethod
+    def of(cls, name: str, examples, test=None, data_dir: str = "", **more) -> "Task":
+        """A task whose examples are in a `tf.data.Dataset` of pairs (x, y), one an element.
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Drawn:
-    """Examples that were found or drawn, before anything is left out, resized or measured.
+        Args:
+            name: of the task.
+            examples: the data set; or the name of one of TensorFlow Datasets, whose split "test" is then
+                for the test, if it has one, and whose names of classes are the answers.
+            test: another data set to evaluate on; None holds out a fifth of the examples.
+            data_dir: where TensorFlow Datasets keeps data, as `--data_dir`.
+            more: other attributes, such as `answers`.
 
-    Attributes:
-        name: of the benchmark.
-        inputs: their names.
-        tasks: the tasks, without the moments of their targets.
-        train: what may be trained on; not all of its inputs need be used.
-        test: likewise, to evaluate on.
-        strata: for each input, what of its training rows should be held out in equal shares; int `[m]`.
-        notes: what there is to say of them, a line each.
-    """
-
-    name: str
-    inputs: tuple[str, ...]
-    tasks: tuple[TaskSpec, ...]
-    train: Examples
-    test: Examples
-    strata: tuple[np.ndarray, ...]
-    notes: tuple[str, ...] = ()
-
-
-def together(name: str, tasks: Sequence[Task], seed: int = 0) -> Drawn:
-    """Checks tasks, and puts their examples together.
-
-    Raises:
-        UserError: two tasks have one name, a task has no examples, or its arrays are not what they must be.
-    """
-    _check_names(name, tasks)
-    arrays: dict[int, np.ndarray] = {}
-    checked = [_checked(task, arrays) for task in tasks]
-    tasks = [task for task, _ in checked]
-    named = _inputs(tasks)
-    inputs = tuple(dict.fromkeys(named))
-    specs = tuple(dataclasses.replace(spec, input=i) for (_, spec), i in zip(checked, named, strict=True))
-    of_task = [inputs.index(i) for i in named]
-    parts = zip(*_parted(tasks, seed), strict=True)
-    (train, strata), (test, _) = (_joined(part, of_task) for part in parts)
-    return Drawn(name, inputs, specs, train, test, strata)
+        Raises:
+            UserError: a `ValueError` of one line, if that is no such data set.
+        """
+        if isinstance(examples, str):
+            found, answers = data_sets.pairs(examples, data_sets.folder(data_dir))
+            more.setdefault("answers", answers)
+            examples, test = found["train"], found.get("test") if test is None else test
+        x, y = _arrays(name, examples)
+        return cls(name, x, y, None if test is None else _arrays(name, test), **more)
 
 
-def _check_names(name, tasks):
-    if not isinstance(tasks, list | tuple):
-        raise UserError(f"{name} is {type(tasks).__name__}, not a list of lrn_tf.Task; make it one")
-    for k, task in enumerate(tasks):
-        if not isinstance(task, Task):
-            raise UserError(f"{name}: task {k} is {type(task).__name__}, not lrn_tf.Task; make it one")
-    if not tasks:
-        raise UserError(f"{name} has no tasks; give one at least")
-    names = [task.name for task in tasks]
-    for k, given in enumerate(names):
-        if not _is_name(given):
-            raise UserError(f"{name}: task {k} is called {given!r}; give it a name, of one line of text")
-        if given in names[:k]:
-            raise UserError(f"{name} has two tasks {given!r}; give each a name of its own")
+def _arrays(name, examples):
+    """What is in a `tf.data.Dataset` of pairs, as two arrays."""
+    spec = getattr(examples, "element_spec", None)
+    if not isinstance(spec, tuple) or len(spec) != 2:
+        raise UserError(f"{name}: {examples!r:.80} is no tf.data set of pairs (x, y); make it one")
+    if examples.cardinality() == -1:  # tf.data.INFINITE_CARDINALITY
+        raise UserError(f"{name}: the data set never ends; take a part of it, such as .take(1000)")
+    pairs = list(examples.as_numpy_iterator())
+    if not pairs:
+        raise UserError(f"{name}: the data set is empty; give one with examples")
+    for what, values in zip("xy", zip(*pairs, strict=True), strict=True):
+        if shapes := {np.shape(value) for value in values} - {np.shape(values[0])}:
+            raise UserError(
+                f"{name}: {what} has the shapes {np.shape(values[0])} and {min(shapes)}; make them one,"
+                " such as by .map(lambda x, y: (tf.image.resize(x, (32, 32)), y))"
+            )
+    return tuple(np.stack(values) for values in zip(*pairs, strict=True))
 
 
-def _is_name(given):
+def is_name(given):
     return isinstance(given, str) and given.isprintable() and bool(given.strip())
 
 
-def _checked(task, arrays):
+def checked(task, arrays):
     """The task with arrays of the types that we keep, and its spec.
 
     Args:
@@ -125,9 +103,9 @@ def _checked(task, arrays):
             raise UserError(f"{task.name}: test is not a pair; give (x, y), or drop it")
         test_x = _inputs_array(task, "test x", task.test[0], arrays)
         test_y = _array(task, "test y", task.test[1])
-    if _like(test_x) != _like(x):
+    if like(test_x) != like(x):
         raise UserError(
-            f"{task.name}: test x is {_like(test_x)} and x is {_like(x)}; make them the same but for n"
+            f"{task.name}: test x is {like(test_x)} and x is {like(x)}; make them the same but for n"
         )
     for what, of_x, of_y in (("", x, y), ("test ", test_x, test_y)):
         if len(of_x) != len(of_y):
@@ -219,7 +197,7 @@ def _inputs_array(task, what, values, arrays):
     return x
 
 
-def _like(x):
+def like(x):
     return f"{x.dtype} [{', '.join(['n', *map(str, x.shape[1:])])}]"
 
 
@@ -256,7 +234,7 @@ def _answers(task):
         raise UserError(f"{task.name}: answers is {task.answers!r}; give a list of names")
     names = tuple(map(str, task.answers))
     for name in names:
-        if not _is_name(name):
+        if not is_name(name):
             raise UserError(f"{task.name}: an answer is called {name!r}; give it one line of text")
     if len(set(names)) < len(names):
         twice = next(name for i, name in enumerate(names) if name in names[:i])
@@ -288,107 +266,3 @@ def _form(task, y):
     if whole and y.shape[1:] == (1,):
         raise UserError(f"{task.name}: y is [n, 1]; give [n] for classes, or form='numbers'")
     return NUMBERS
-
-
-def _inputs(tasks):
-    """The name of each task's input."""
-    named: dict[str, str] = {}
-    for task in tasks:
-        if not task.input:
-            continue
-        if not isinstance(task.input, str) or not names_input(task.input):
-            raise UserError(
-                f"{task.name}: no input can be called {task.input!r}; use letters, digits and _, and no"
-                f" word of Python's and none of: {', '.join(TAKEN)}"
-            )
-        if named.setdefault(task.input, _like(task.x)) != _like(task.x):
-            raise UserError(
-                f"{task.name}: x is {_like(task.x)}, and the input {task.input!r} is {named[task.input]};"
-                " give it another input"
-            )
-    unnamed: dict[str, str] = {}
-    for task in tasks:
-        if not task.input and _like(task.x) not in unnamed:
-            plain = "tokens" if task.x.dtype == np.int32 else CALLED[task.x.ndim - 1]
-            sized = f"{plain}_{'x'.join(map(str, task.x.shape[1:]))}"
-            free = itertools.chain((plain, sized), (f"{sized}_{n}" for n in itertools.count(2)))
-            unnamed[_like(task.x)] = next(n for n in free if n not in {*named, *unnamed.values()})
-    return [task.input or unnamed[_like(task.x)] for task in tasks]
-
-
-def _parted(tasks, seed):
-    """Of each task the training and the test examples, `(x, y)` each; what tasks share they share there."""
-    held_out: dict[int, tuple] = {}
-    for k, task in enumerate(tasks):
-        if task.test is not None:
-            yield (task.x, task.y), task.test
-            continue
-        if id(task.x) not in held_out:
-            same = [other.y for other in tasks if other.x is task.x]
-            marked = _held_out(same, np.random.default_rng((seed, 0, k)))
-            held_out[id(task.x)] = marked, task.x[~marked], task.x[marked]
-        marked, train_x, test_x = held_out[id(task.x)]
-        if not marked.any():
-            raise UserError(f"{task.name} has too few examples to hold some out; give more, or test=(x, y)")
-        yield (train_x, task.y[~marked]), (test_x, task.y[marked])
-
-
-def _held_out(targets, rng):
-    """Which examples are held out, bool `[n]`: of each class the same share, but never all of it.
-
-    Args:
-        targets: of each task that the examples are of.
-        rng: what decides.
-    """
-    marked = stratified(_combined(targets), TEST, rng)
-    for y in targets:
-        if y.ndim == 1:
-            marked &= np.isin(y, y[~marked])
-    return marked
-
-
-def _combined(targets):
-    """Numbers of the combinations of classes, int `[n]`; those of which no share can be taken are one."""
-    classes = [y for y in targets if y.ndim == 1]
-    if len(classes) < 2:
-        return classes[0] if classes else np.zeros(len(targets[0]), int)
-    _, found, counts = np.unique(np.stack(classes), axis=1, return_inverse=True, return_counts=True)
-    found = found.ravel()
-    return np.where(counts[found] * TEST < 1, len(counts), found)
-
-
-def _joined(parts, of_task):
-    """The examples of one split, and for each input the strata of its rows, as `Drawn` has them.
-
-    Args:
-        parts: `(x, y)` of each task; what several share is there once.
-        of_task: the number of each task's input.
-    """
-    row, inputs, strata = [None] * len(parts), [], []
-    for i in range(max(of_task) + 1):
-        arrays, found, start = [], [], 0
-        for k, (x, _) in enumerate(parts):
-            if of_task[k] != i or row[k] is not None:
-                continue
-            same = [j for j, (other, _) in enumerate(parts) if other is x and of_task[j] == i]
-            for j in same:
-                row[j] = np.arange(start, start + len(x), dtype=np.int32)
-            mine = _combined([parts[j][1] for j in same])
-            found.append(mine + (found[-1].max() + 1 if found else 0))
-            arrays.append(x)
-            start += len(x)
-        inputs.append(arrays[0] if len(arrays) == 1 else np.concatenate(arrays))
-        strata.append(np.concatenate(found))
-    task = np.repeat(np.arange(len(parts), dtype=np.int32), list(map(len, row)))
-    target = joined([y for _, y in parts])
-    return Examples(np.concatenate(row), task, target, tuple(inputs)), tuple(strata)
-
-
-def stratified(strata: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray:
-    """Marks a fraction of each stratum, one member at least unless it is the only one: bool `[n]`."""
-    marked = np.zeros(len(strata), bool)
-    for stratum in np.unique(strata):
-        rows = np.flatnonzero(strata == stratum)
-        count = min(max(1, round(fraction * len(rows))), len(rows) - 1)
-        marked[rng.choice(rows, count, replace=False)] = True
-    return marked

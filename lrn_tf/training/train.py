@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from lrn_tf.data import benchmarks
-from lrn_tf.data.tasks import Drawn
+from lrn_tf.data.together import Drawn
 from lrn_tf.devices import distribution
 from lrn_tf.devices.precision import POLICIES, layers_compute_in
 from lrn_tf.devices.start import find_devices
