@@ -96,10 +96,8 @@ def test_the_notebook_is_the_tutorial():
     assert sum("image/png" in output.get("data", {}) for output in outputs) >= 3
 
 
-def test_the_readme_names_every_file():
-    named = set(re.findall(r"\]\((lrn_tf/[\w/.]+\.py)\)", (ROOT / "README.md").read_text()))
-    there = {str(p.relative_to(ROOT)) for p in (ROOT / "lrn_tf").rglob("*.py") if p.name != "__init__.py"}
-    assert named == there
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().split()) <= 900
 
 
 @pytest.mark.parametrize(
