@@ -94,6 +94,19 @@ def odd_layers():
     )
 
 
+def recurrent():
+    """Layers that loop over a sequence, and hold seeds that they do not need."""
+    return Pool(
+        [
+            Kind("lstm", INPUT, (5, 3), (5, 4), lambda: keras.layers.LSTM(4, return_sequences=True), 2),
+            Kind("gru", HIDDEN, (5, 4), (5, 4), lambda: keras.layers.GRU(4, return_sequences=True), 2),
+            Kind("both", HIDDEN, (5, 4), (4,), lambda: keras.layers.Bidirectional(keras.layers.LSTM(2)), 2),
+            Kind("out", OUTPUT, (4,), (3,), dense_of_flat, 2),
+        ],
+        [Given("sequences", (5, 3))],
+    )
+
+
 def large_vocabulary():
     """Tokens whose modules have a large table each, beside small ones."""
     words = -(-LARGE // 4)
@@ -120,9 +133,14 @@ BUILT_IN = {
     "transformer": lambda: pool_of("transformer", problem([("images", (8, 8, 3))], OF_IMAGES), 2),
     "mixed": lambda: pool_of("mixed", problem([IMAGES_4, SEQUENCES, ROWS, TOKENS], OF_ALL), 2),
 }
-LARGER = {**BUILT_IN, "odd_layers": odd_layers, "large_vocabulary": large_vocabulary}
+LARGER = {
+    **BUILT_IN,
+    "odd_layers": odd_layers,
+    "large_vocabulary": large_vocabulary,
+    "recurrent": recurrent,
+}
 CUSTOM = ["cycle", "cycle_reversed", "same_signature", "dead_end", "lost_input"]
-CUSTOM += ["two_widths", "heads_by_task", "two_inputs", "tokens"]
+CUSTOM += ["two_widths", "heads_by_task", "two_inputs", "same_shape", "tokens"]
 
 
 def make_modules(pool, policy="float32"):

@@ -208,6 +208,15 @@ def test_layers_with_state_are_refused(layer):
         smallest(kind("x", HIDDEN, (3,), (3,), layer)).weight_shapes(2)
 
 
+def test_of_recurrent_layers_those_without_dropout_have_no_state():
+    """Keras gives all of them a seed."""
+    for layer in (keras.layers.LSTM, keras.layers.GRU, keras.layers.SimpleRNN):
+        build_layer(kind("x", HIDDEN, (4, 3), (2,), lambda layer=layer: layer(2)))
+        for dropout in (dict(dropout=0.1), dict(recurrent_dropout=0.1)):
+            with pytest.raises(ValueError, match="cannot have state"):
+                build_layer(kind("x", HIDDEN, (4, 3), (2,), lambda layer=layer, of=dropout: layer(2, **of)))
+
+
 def conv(taken, given):
     return 9 * taken * given + given + 2 * given
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from lrn_tf.modules.pool import INPUT, OUTPUT, Pool
 from lrn_tf.modules.waves import Waves
-from lrn_tf.modules.weights import LARGE, is_stack, make_weights, split
+from lrn_tf.modules.weights import LARGE, call, is_stack, make_weights, split
 
 
 class Modules:
@@ -56,7 +56,7 @@ class Modules:
     def run_module(self, module: int, x):
         """What a module returns for `[B, *input]` of its kind."""
         kind = self.pool.kind[module]
-        return self._layers[kind].stateless_call(self.weights_of(module), [], self._cast(x, kind))[0]
+        return call(self._layers[kind], self.weights_of(module), self._cast(x, kind))
 
     def _cast(self, x, kind):
         return tf.cast(x, self._dtype(kind))
@@ -182,7 +182,7 @@ class Modules:
 
         # No tf.function: the constants of its forward pass would go to the backward pass over the device.
         def run_kind(x, *weights):
-            return layer.stateless_call(weights, [], x)[0]
+            return call(layer, weights, x)
 
         def skip_kind(*weights):
             nothing = tf.zeros((0, *self.pool.kinds[kind].output), self.compute_dtype)
@@ -212,7 +212,7 @@ class Modules:
         def run_all_of_kind(x, *weights):
             def run_one(module):
                 x, *weights = module
-                return template.stateless_call(weights, [], x)[0]
+                return call(template, weights, x)
 
             return tf.vectorized_map(run_one, (x, *weights), fallback_to_while_loop=False)
 

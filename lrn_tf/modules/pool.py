@@ -289,10 +289,17 @@ def build_layer(kind: Kind, tokens: bool = False) -> keras.layers.Layer:
     output = tuple(layer.compute_output_shape((None, *kind.input)))[1:]
     if output != kind.output:
         raise UserError(f"kind {kind.name}: its layer returns {output}, declared is {kind.output}")
-    if layer.non_trainable_variables:
-        state = [v.path for v in layer.non_trainable_variables]
+    idle = _idle_seeds(layer)
+    if state := [v.path for v in layer.non_trainable_variables if v.path not in idle]:
         raise UserError(f"kind {kind.name}: modules cannot have state, but its layer has {state}")
     return layer
+
+
+def _idle_seeds(layer):
+    """Paths of the seeds that recurrent layers hold for dropout, where they have none."""
+    cells = [inner for inner in layer._flatten_layers() if hasattr(inner, "recurrent_dropout")]
+    idle = [cell for cell in cells if not cell.dropout and not cell.recurrent_dropout]
+    return {cell.seed_generator.state.path for cell in idle if hasattr(cell, "seed_generator")}
 
 
 def describe(pool: Pool) -> list[str]:

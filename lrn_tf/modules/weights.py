@@ -26,6 +26,13 @@ def make_weights(kind: Kind, tokens: bool = False):
     return layers[0], [join(variables) for variables in alike]
 
 
+def call(layer, weights, x):
+    """What a layer returns with the weights of one of its modules."""
+    # All that it may hold besides are seeds that nothing is drawn from: see `build_layer`.
+    idle = [tf.zeros(v.shape, v.dtype) for v in layer.non_trainable_variables]
+    return layer.stateless_call(weights, idle, x)[0]
+
+
 def join(variables) -> Weight:
     """Variables of one shape as one, if they are small."""
     if variables[0].shape.num_elements() >= LARGE:

@@ -18,7 +18,7 @@ from lrn_tf.errors import UserError
 COMPUTING = frozenset(
     # what is given, and in which order things happen
     "Assert Const EnsureShape Identity IdentityN If NoOp PartitionedCall ReadVariableOp"
-    " PlaceholderWithDefault StatefulPartitionedCall StatelessIf StopGradient"
+    " PlaceholderWithDefault StatefulPartitionedCall StatelessIf StatelessWhile StopGradient While"
     # numbers
     " Abs AddV2 Cast Cos Erf Erfc Exp Floor FloorDiv FloorMod Log Log1p LogSoftmax Maximum Minimum Mul Neg"
     " Pow RealDiv Reciprocal Round Rsqrt Sigmoid Sign Sin Softmax Sqrt Square SquaredDifference Sub Xlogy"
@@ -31,6 +31,8 @@ COMPUTING = frozenset(
     " DepthwiseConv2dNative Einsum MatMul Max MaxPool Mean Min Prod ResizeBilinear ResizeNearestNeighbor"
     " ScaleAndTranslate Sum TopKV2"
     # where numbers stand
+    " Rank TensorListElementShape TensorListFromTensor TensorListGetItem TensorListLength TensorListReserve"
+    " TensorListSetItem TensorListStack"
     " BatchToSpaceND BroadcastTo ConcatV2 ExpandDims Fill GatherNd GatherV2 MirrorPad OneHot Pack Pad PadV2"
     " Range Reshape ReverseV2 ScatterNd Shape Size Slice SpaceToBatchND Split SplitV Squeeze StridedSlice"
     " TensorScatterUpdate Tile Transpose Unpack UpperBound Where".split()
