@@ -56,6 +56,11 @@ def test_labels_say_what_differs_and_no_more(make, others, labels):
     assert [group.label for group in runs.group(read)] == labels
 
 
+def test_a_folder_is_called_by_its_name(make):
+    (group,) = runs.group([runs.read(make("a", [0.1], benchmark="/data/my pictures"))])
+    assert group.label == "my pictures"
+
+
 def test_the_table(make):
     folders = [make(str(seed), [0.5, 0.1 * seed], seed=seed) for seed in (1, 2, 4)]
     rows = runs.table(runs.group([runs.read(folder) for folder in folders])).splitlines()

@@ -178,7 +178,8 @@ def _label(run, differing):
         else:
             named = isinstance(value, str) and name not in ("dtype", "heads", "sampling", "freeze")
             words.append(value if named else f"{name}_{value}")
-    return printable("_".join(words) or benchmark)
+    # Of a folder or a file with a function, its name.
+    return printable("_".join(words) or pathlib.PurePath(benchmark).name)
 
 
 def table(groups: Sequence[Group]) -> str:
