@@ -11,9 +11,9 @@ Trains a network on all tasks but --new of them, which --seed draws, and then th
     frozen     the same, but its modules do not learn (--freeze=modules)
 
 Takes the flags of `lrn_tf.main`, of which --epochs is for the trained network and for `together`;
---new_epochs is for the others, where there is no bonus unless one is given (docs/learning.md). Prints the
-accuracy on all test examples of the new tasks after the last epoch and writes transfer.csv, a line for each
-way, seed and epoch. The same command continues after a kill.
+--new_epochs and --new_learning_rate are for the others, where there is no bonus unless one is given. Prints
+the accuracy on all test examples of the new tasks after the last epoch and writes transfer.csv, a line for
+each way, seed and epoch. The same command continues after a kill.
 """
 
 # ruff: noqa: E402 - TensorFlow is to be started before anything else imports it with all its messages.
@@ -38,6 +38,9 @@ from lrn_tf.errors import UserError
 NEW = flags.DEFINE_integer("new", 2, "Tasks that are new", lower_bound=1)
 SHOTS = flags.DEFINE_integer("shots", 20, "Training examples of each class of a new task", lower_bound=2)
 NEW_EPOCHS = flags.DEFINE_integer("new_epochs", 40, "Epochs on the new tasks alone", lower_bound=1)
+NEW_RATE = flags.DEFINE_float(
+    "new_learning_rate", 1e-3, "Learning rate on the new tasks alone, which have few steps", lower_bound=0.0
+)
 SEEDS = flags.DEFINE_integer("seeds", 3, "Seeds, from --seed on", lower_bound=1)
 OUTPUT = flags.DEFINE_string("output", "transfer", "Folder of the runs and of transfer.csv")
 
@@ -85,7 +88,8 @@ def transfer(settings, folder):
         return lrn_tf.train(tasks, settings.pool, **{**given, "workdir": workdir, **more})
 
     trained = learn("known", known)
-    small = dict(epochs=NEW_EPOCHS.value, bonus=lrn_main.given().get("bonus", 0.0), **SMALL_BATCH)
+    small = dict(epochs=NEW_EPOCHS.value, learning_rate=NEW_RATE.value, **SMALL_BATCH)
+    small["bonus"] = lrn_main.given().get("bonus", 0.0)
     from_it = dict(init_from=trained.workdir, **small)
     networks = {
         "scratch": learn("scratch", new, **small),
