@@ -35,18 +35,21 @@ from lrn_tf.data.benchmarks import Choice, asked, load
 from lrn_tf.data.problem import CLASSES
 from lrn_tf.errors import UserError
 
-NEW = flags.DEFINE_integer("new", 2, "Tasks that are new", lower_bound=1)
-SHOTS = flags.DEFINE_integer("shots", 20, "Training examples of each class of a new task", lower_bound=2)
-NEW_EPOCHS = flags.DEFINE_integer("new_epochs", 40, "Epochs on the new tasks alone", lower_bound=1)
-NEW_RATE = flags.DEFINE_float(
-    "new_learning_rate", 1e-3, "Learning rate on the new tasks alone, which have few steps", lower_bound=0.0
-)
-SEEDS = flags.DEFINE_integer("seeds", 3, "Seeds, from --seed on", lower_bound=1)
-OUTPUT = flags.DEFINE_string("output", "transfer", "Folder of the runs and of transfer.csv")
-
 # For a few hundred examples.
 SMALL_BATCH = dict(batch_size=40, minibatch_size=20)
 WAYS = ("scratch", "together", "tuned", "frozen")
+
+
+def define_flags() -> None:
+    """The flags of this program, besides those of one run."""
+    flags.DEFINE_integer("new", 2, "Tasks that are new", lower_bound=1)
+    flags.DEFINE_integer("shots", 20, "Training examples of each class of a new task", lower_bound=2)
+    flags.DEFINE_integer("new_epochs", 40, "Epochs on the new tasks alone", lower_bound=1)
+    flags.DEFINE_float(
+        "new_learning_rate", 1e-3, "Learning rate on the new tasks, which have few steps", lower_bound=0.0
+    )
+    flags.DEFINE_integer("seeds", 3, "Seeds, from --seed on", lower_bound=1)
+    flags.DEFINE_string("output", "transfer", "Folder of the runs and of transfer.csv")
 
 
 def tasks_of(benchmark, few, shots, rng):
@@ -71,10 +74,12 @@ def transfer(settings, folder):
     rng = np.random.default_rng(settings.seed)
     benchmark = load(*asked(settings))
     count = benchmark.problem.num_tasks
-    if not NEW.value < count:
-        raise UserError(f"--new={NEW.value} leaves none of the {count} tasks to learn before; choose fewer")
-    few = set(rng.choice(count, NEW.value, replace=False).tolist())
-    tasks = tasks_of(benchmark, few, SHOTS.value, rng)
+    if not flags.FLAGS.new < count:
+        raise UserError(
+            f"--new={flags.FLAGS.new} leaves none of the {count} tasks to learn before; choose fewer"
+        )
+    few = set(rng.choice(count, flags.FLAGS.new, replace=False).tolist())
+    tasks = tasks_of(benchmark, few, flags.FLAGS.shots, rng)
     known = [task for k, task in enumerate(tasks) if k not in few]
     new = [task for k, task in enumerate(tasks) if k in few]
     given = dataclasses.asdict(settings)
@@ -88,7 +93,7 @@ def transfer(settings, folder):
         return lrn_tf.train(tasks, settings.pool, **{**given, "workdir": workdir, **more})
 
     trained = learn("known", known)
-    small = dict(epochs=NEW_EPOCHS.value, learning_rate=NEW_RATE.value, **SMALL_BATCH)
+    small = dict(epochs=flags.FLAGS.new_epochs, learning_rate=flags.FLAGS.new_learning_rate, **SMALL_BATCH)
     small["bonus"] = lrn_main.given().get("bonus", 0.0)
     from_it = dict(init_from=trained.workdir, **small)
     networks = {
@@ -101,10 +106,10 @@ def transfer(settings, folder):
 
 
 def main(_):
-    settings, folder, rows = lrn_main.settings_from_flags(), pathlib.Path(OUTPUT.value), []
+    settings, folder, rows = lrn_main.settings_from_flags(), pathlib.Path(flags.FLAGS.output), []
     folder.mkdir(parents=True, exist_ok=True)
     last = {way: [] for way in WAYS}
-    for seed in range(settings.seed, settings.seed + SEEDS.value):
+    for seed in range(settings.seed, settings.seed + flags.FLAGS.seeds):
         epochs, names = transfer(dataclasses.replace(settings, seed=seed), folder)
         for way, lines in epochs.items():
             for line in lines:
@@ -119,4 +124,5 @@ def main(_):
 
 
 if __name__ == "__main__":
+    define_flags()
     lrn_main.run(main)

@@ -8,7 +8,7 @@ import os
 import pathlib
 import subprocess
 
-from lrn_tf.errors import UserError
+from lrn_tf.errors import UserError, printable
 from lrn_tf.settings import FREE_ON_RESUME, Settings
 from lrn_tf.storage.config import About, Config, unlike
 from lrn_tf.storage.files import read, replace
@@ -47,7 +47,7 @@ class Workdir:
             return
         asked = dataclasses.asdict(self._settings)
         different = [
-            f"--{name} was {held.settings.get(name)}, is {value}"
+            f"--{name} was {_short(held.settings.get(name))}, is {_short(value)}"
             for name, value in asked.items()
             if name not in FREE_ON_RESUME and held.settings.get(name) != value
         ]
@@ -185,6 +185,11 @@ class Workdir:
         if self.metrics.exists():
             with self._writing_metrics():
                 replace(self.metrics, "".join(line.to_json() + "\n" for line in kept))
+
+
+def _short(value):
+    """A setting in a message; the folder may be a stranger's."""
+    return printable(str(value))[:200]
 
 
 def read_lines(path: pathlib.Path) -> list[EpochMetrics]:
