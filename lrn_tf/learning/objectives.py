@@ -17,6 +17,7 @@ class Objectives:
     Attributes:
         forms: the forms of answers that any task asks for.
         has_accuracy: whether any asks for something else than numbers.
+        metrics: the names of those of `means` that mean something.
 
     All methods take `logits`, float32 `[B, C]`, what output modules return, with arbitrary numbers after a
     task's own answers; `tasks`, int32 `[B]`; and `targets` as in `lrn_tf.data.examples.Examples`.
@@ -34,6 +35,7 @@ class Objectives:
                 self._mean[k, : task.width], self._std[k, : task.width] = task.mean, task.std
         self._weight = np.array([task.weight for task in tasks], np.float32)
         self.has_accuracy = self.forms != [NUMBERS]
+        self.metrics = ("train/loss", "train/accuracy")[: 1 + self.has_accuracy]
 
     def loss(self, logits, tasks, targets):
         """The loss of each example, float32 `[B]`, without its task's weight.
@@ -59,6 +61,10 @@ class Objectives:
         if (self._weight == 1).all():
             return 1.0
         return tf.gather(tf.constant(self._weight), tasks)
+
+    def means(self, losses, right, tasks) -> dict[str, tf.Tensor]:
+        """The mean loss and accuracy of a batch, by their names as TensorBoard tags."""
+        return {"train/loss": tf.reduce_mean(losses), "train/accuracy": self.mean_right(right, tasks)}
 
     def mean_right(self, right, tasks):
         """The mean of `right` over examples whose tasks do not ask for numbers; 0 where there are none."""

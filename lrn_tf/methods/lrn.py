@@ -26,7 +26,6 @@ class LRNMethod(Modular):
     Attributes:
         weights: of all modules and the router.
         network: the Keras model that is learned.
-        frozen: bool `[N]`, modules that do not learn; None if all do.
         metrics: names of the scalars of `train_step`: `SCALARS`, and `OF_EACH_STEP` of each step.
     """
 
@@ -64,7 +63,6 @@ class LRNMethod(Modular):
         self.router_adam = Adam(self.router_weights)
         self.weights = tf.nest.flatten([self.modules.weights, self.router_weights])
         self.moments = RunningMoments(settings.depth)
-        self.frozen = None
         if settings.freeze == "modules":
             with tf.device("CPU:0"):
                 self.frozen = tf.Variable(tf.zeros(len(pool), tf.bool), trainable=False, name="frozen")
@@ -121,13 +119,9 @@ class LRNMethod(Modular):
         """One step on modules and router (Sec. 5.1); see `Method.train_step`."""
         mine = replicas.mine((inputs, tasks, targets))
         episodes = self.route(*mine[:2], seed)
-        loss, right, chosen, gradients = self.module_gradients(*mine, episodes.actions)
+        loss, right, chosen = self.train_modules(*mine, episodes.actions, learning_rate)
         # From here on each replica knows the whole batch.
-        chosen, gradients = replicas.total((chosen, gradients))
-        episodes, loss, right = replicas.gather((episodes, loss, right))
-        with tf.device("CPU:0"):
-            used = chosen > 0 if self.frozen is None else (chosen > 0) & ~self.frozen
-        self.module_adam.apply(gradients, used, learning_rate)
+        episodes = replicas.gather(episodes)
 
         worth = loss * self.objectives.weights(tasks)
         rewards, bonus, advantage, returns = self.judge(episodes, worth, chosen, self.could(tasks))
@@ -137,8 +131,7 @@ class LRNMethod(Modular):
         statistics = self.train_router(inputs, tasks, episodes, advantage, scaled, seed, learning_rate)
 
         return {
-            "train/loss": tf.reduce_mean(loss),
-            "train/accuracy": self.objectives.mean_right(right, tasks),
+            **self.objectives.means(loss, right, tasks),
             **statistics,
             **_of_each_step("explained_variance", explained),
             "reward/bonus": tf.reduce_mean(tf.reduce_sum(bonus, axis=1)),

@@ -19,6 +19,7 @@ class Modular:
     Attributes:
         kinds: the modules of each kind of the pool.
         process: which paths are networks of a task.
+        frozen: bool `[N]`, modules that do not learn; None if all do.
     """
 
     # Weights, gradients and Adam's two moments, four bytes each.
@@ -32,6 +33,7 @@ class Modular:
         self.kinds = self.pool.by_kind
         self.objectives = Objectives(problem)
         self.module_adam = GroupedAdam(modules.weights, [kind.count for kind in self.pool.kinds])
+        self.frozen = None
 
     @classmethod
     def build(cls, problem: Problem, settings: Settings, kinds=None):
@@ -57,6 +59,21 @@ class Modular:
         )
         with tf.control_dependencies([illegal]):
             return self.modules(inputs, tf.identity(paths))[0]
+
+    def train_modules(self, inputs, tasks, targets, paths, learning_rate):
+        """One step on the modules of the paths; args are this replica's part of the batch.
+
+        Returns:
+            of the whole batch: losses `[B]`, how much of the answers is right `[B]`, and the int32 `[N]`
+            counts of `Modules.call`.
+        """
+        loss, right, chosen, gradients = self.module_gradients(inputs, tasks, targets, paths)
+        chosen, gradients = replicas.total((chosen, gradients))
+        loss, right = replicas.gather((loss, right))
+        with tf.device("CPU:0"):
+            used = chosen > 0 if self.frozen is None else (chosen > 0) & ~self.frozen
+        self.module_adam.apply(gradients, used, learning_rate)
+        return loss, right, chosen
 
     def module_gradients(self, inputs, tasks, targets, paths):
         """The loss of each example's network, and the gradients of its mean, weighted by task.

@@ -31,7 +31,7 @@ class Supervised(abc.ABC):
 
     def __init__(self, problem: Problem):
         self.objectives = Objectives(problem)
-        self.metrics = ("train/loss", "train/accuracy")[: 1 + self.objectives.has_accuracy]
+        self.metrics = self.objectives.metrics
 
     @classmethod
     def build(cls, problem: Problem, settings: Settings, kinds=None):
@@ -55,10 +55,7 @@ class Supervised(abc.ABC):
         gradients = replicas.total(gradients)
         descend(self.weights, gradients, learning_rate)
         losses, right = replicas.gather((losses, self.objectives.right(logits, tasks, targets)))
-        return {
-            "train/loss": tf.reduce_mean(losses),
-            "train/accuracy": self.objectives.mean_right(right, whole),
-        }
+        return self.objectives.means(losses, right, whole)
 
     def predict(self, inputs, tasks) -> Prediction:
         """See `Method.predict`."""

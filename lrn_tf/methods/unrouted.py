@@ -35,7 +35,7 @@ class Unrouted(Modular):
             DecisionProcess(pool, settings.depth), Modules(pool, settings.depth), problem, settings
         )
         self.weights = tf.nest.flatten(self.modules.weights)
-        self.metrics = ("train/loss", "train/accuracy")[: 1 + self.objectives.has_accuracy]
+        self.metrics = self.objectives.metrics
         # The kinds of each task's network, and -1 after the last one.
         self._plan = np.full((problem.num_tasks, settings.depth), -1, np.int32)
         for task in range(problem.num_tasks):
@@ -58,18 +58,9 @@ class Unrouted(Modular):
     def train_step(self, inputs, tasks, targets, seed, learning_rate) -> dict[str, tf.Tensor]:
         """One step of Adam on the modules; see `Method.train_step`."""
         paths = self._draw(tasks, seed) if self.settings.paths == "random" else self.paths(tasks)
-        loss, right, chosen, gradients = self.module_gradients(
-            *replicas.mine((inputs, tasks, targets, paths))
-        )
-        chosen, gradients = replicas.total((chosen, gradients))
-        loss, right = replicas.gather((loss, right))
-        with tf.device("CPU:0"):
-            used = chosen > 0
-        self.module_adam.apply(gradients, used, learning_rate)
-        return {
-            "train/loss": tf.reduce_mean(loss),
-            "train/accuracy": self.objectives.mean_right(right, tasks),
-        }
+        mine = replicas.mine((inputs, tasks, targets, paths))
+        loss, right, _ = self.train_modules(*mine, learning_rate)
+        return self.objectives.means(loss, right, tasks)
 
     def predict(self, inputs, tasks) -> Prediction:
         """What the path of each example's task answers; see `Method.predict`."""
