@@ -91,6 +91,27 @@ class Settings:
     )
     lr_decay: float = setting(0.97, "Factor on the learning rate after every --lr_every", low=0.0, high=1.0)
     lr_every: int = setting(1, "Epochs after which --lr_decay is applied once more", low=1)
+    schedule: str = setting(
+        "decay",
+        "How the learning rate changes: it falls by --lr_decay (the paper's), or it rises up to"
+        " --learning_rate within the first quarter of all steps and falls to 0 along a cosine in the others"
+        " (one_cycle, not from the paper)",
+        choices=("decay", "one_cycle"),
+    )
+    weight_decay: float = setting(
+        0.0,
+        "Part of each kernel of a module in use that a step takes away, times the learning rate: AdamW"
+        " (Loshchilov and Hutter 2019)" + OURS,
+        low=0.0,
+        methods=MODULAR,
+    )
+    label_smoothing: float = setting(
+        0.0,
+        "Share of the probability that a target gives to all classes alike, in training" + OURS,
+        low=0.0,
+        high=0.9,
+        methods=MODULAR,
+    )
     d_model: int = setting(
         256,
         "Width of the router's embeddings and transformer; a multiple of its 4 heads",
@@ -298,10 +319,6 @@ class Settings:
             return None
         return own_function(name, value)
 
-    def rate(self, epoch: int) -> float:
-        """The learning rate of an epoch, counted from 0."""
-        return self.learning_rate * self.lr_decay ** (epoch // self.lr_every)
-
 
 # What --benchmark and --method preset; a later line wins. The paper's settings are the defaults above, and
 # the schedule of SGD is that of Rosenbaum et al. (2017). digits_mtl, which is ours, is small enough to be
@@ -321,7 +338,8 @@ PRESETS = (
 # What --init_from presets: a network that has learned to use its modules need not be made to try them.
 OF_TRANSFER = dict(bonus=0.0)
 
-# A run may be continued although these differ: they do not change what is computed.
+# A run may be continued although these differ: they do not change what is computed, but for OF_LENGTH,
+# which a schedule may depend on.
 FREE_ON_RESUME = (
     "data_dir",
     "workdir",
@@ -335,6 +353,14 @@ FREE_ON_RESUME = (
     "pictures_every",
     "profile",
 )
+
+
+OF_LENGTH = ("epochs", "max_steps")
+
+
+def free_on_resume(settings: Settings) -> set[str]:
+    """Those settings that may differ where such a run is continued."""
+    return set(FREE_ON_RESUME) - set(OF_LENGTH if settings.schedule != "decay" else ())
 
 
 def of_method(given: dict[str, typing.Any], method: str) -> dict[str, typing.Any]:

@@ -121,6 +121,37 @@ def test_equals_keras_when_all_is_used(grouped):
         np.testing.assert_allclose(weight, twin.value, atol=1e-6)
 
 
+def test_decay_of_kernels_equals_keras():
+    rng = np.random.default_rng(0)
+    weights = make_weights(rng)
+    flat, adam = tf.nest.flatten(weights), GroupedAdam(weights, MODULES, 0.3)
+    # A stack has a dimension more than the weights in it.
+    stacked = [not isinstance(of_kind, list) for kind in weights for of_kind in kind]
+    sizes = [1 if of_kind else MODULES[2] for of_kind in stacked]
+    stacked = np.repeat(stacked, sizes)
+    twins = [keras.Variable(w.numpy()) for w in flat]
+    reference = keras.optimizers.AdamW(0.01, weight_decay=0.3, epsilon=1e-8)
+    few = [t for t, in_stack in zip(twins, stacked, strict=True) if len(t.shape) - in_stack < 2]
+    assert 0 < len(few) < len(twins)
+    reference.exclude_from_weight_decay(var_list=few)
+    reference.build(twins)
+    for _ in range(10):
+        gradients = random_like(rng, weights)
+        adam.apply(gradients, tf.constant([True] * COUNT), 0.01)
+        reference.apply_gradients(zip(tf.nest.flatten(gradients), twins, strict=True))
+    for weight, twin in zip(flat, twins, strict=True):
+        np.testing.assert_allclose(weight, twin.value, atol=1e-6)
+
+
+def test_what_is_not_used_does_not_decay():
+    rng = np.random.default_rng(0)
+    weights = make_weights(rng)
+    adam, before = GroupedAdam(weights, MODULES, 0.3), by_module(weights)
+    adam.apply(random_like(rng, weights), tf.constant([False] * COUNT), 0.1)
+    for old, new in zip(before, by_module(weights), strict=True):
+        assert all((a == b).all() for a, b in zip(old, new, strict=True))
+
+
 @pytest.mark.parametrize("grouped", [False, True])
 def test_a_checkpoint_holds_all_state(tmp_path, grouped):
     def made(rng):

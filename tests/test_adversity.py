@@ -101,19 +101,29 @@ def test_flags_are_answered_before_anything_slow_is_imported(folder, argument):
     assert not imported & slow
 
 
-ASKS = "import os, lrn_tf; print(os.environ.get('TF_ENABLE_ONEDNN_OPTS'))"
+SETS = "TF_ENABLE_ONEDNN_OPTS", "TF_CUDNN_USE_AUTOTUNE", "XLA_FLAGS"
+ASKS = f"import os, lrn_tf; print(*(os.environ.get(name) for name in {SETS}), sep=', ')"
+TUNING = "--xla_gpu_autotune_level=0 --xla_gpu_enable_triton_gemm=false"
 
 
 @pytest.mark.parametrize(
     "before, given, said",
     [
-        ("", {}, "1"),
-        ("", {"TF_ENABLE_ONEDNN_OPTS": "0"}, "0"),  # the user's word counts
-        ("import sys; sys.modules['tensorflow'] = sys; ", {}, "None"),  # it has been read already
+        ("", {}, f"1, 0, {TUNING}"),
+        # The user's word counts.
+        ("", {"TF_ENABLE_ONEDNN_OPTS": "0", "TF_CUDNN_USE_AUTOTUNE": "1"}, f"0, 1, {TUNING}"),
+        (
+            "",
+            {"XLA_FLAGS": "--xla_gpu_autotune_level=4 --mine"},
+            "1, 0, --xla_gpu_autotune_level=4 --mine --xla_gpu_enable_triton_gemm=false",
+        ),
+        ("", {"XLA_FLAGS": TUNING}, f"1, 0, {TUNING}"),
+        # It has been read already.
+        ("import sys; sys.modules['tensorflow'] = sys; ", {}, "None, None, None"),
     ],
 )
-def test_onednn_is_switched_on_before_tensorflow_starts(before, given, said):
-    environment = {name: value for name, value in os.environ.items() if "ONEDNN" not in name} | given
+def test_tensorflow_is_tuned_before_it_starts(before, given, said):
+    environment = {name: value for name, value in os.environ.items() if name not in SETS} | given
     done = subprocess.run(
         [sys.executable, "-c", before + ASKS], env=environment, capture_output=True, text=True
     )

@@ -227,21 +227,30 @@ SCENARIOS = {
 }
 
 
-@pytest.fixture(scope="module", params=[*LARGER, *CUSTOM])
+ON_GPU = "as on a GPU: "
+
+
+@pytest.fixture(
+    scope="module", params=[*LARGER, *CUSTOM, *(ON_GPU + name for name in ("paper", "mixed", "cycle"))]
+)
 def exact_modules(request, named_pool):
     """In float64: in float32 a ReLU whose input is 0 up to rounding makes gradients jump."""
-    pool = LARGER[request.param]() if request.param in LARGER else named_pool(request.param)
+    name = request.param.removeprefix(ON_GPU)
+    pool = LARGER[name]() if name in LARGER else named_pool(name)
     modules = make_modules(pool, "float64")
-    return modules, in_graph(modules)
+    with pytest.MonkeyPatch.context() as patch:
+        if ON_GPU in request.param:  # what is traced for them also runs on CPUs
+            patch.setattr("lrn_tf.modules.dispatch.on_gpu", lambda: True)
+        yield modules, in_graph(modules)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_equals_both_oracles(exact_modules, scenario, rules):
-    modules, dispatch = exact_modules
+    modules, run = exact_modules
     episodes = sample(modules.pool, rules, 20 * BATCH, np.random.default_rng(1))
     paths = tf.constant(SCENARIOS[scenario](episodes)[:BATCH])
     inputs = random_inputs(modules.pool, "float64", len(paths))
-    found = dispatch(inputs, paths)
+    found = run(inputs, paths)
     assert_near(found, results(modules, run_all, inputs, paths))
     assert_near(found, results(modules, one_by_one, inputs, paths))
     # Of a module that has weights, the gradient is 0 if and only if no example chose it.

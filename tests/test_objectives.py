@@ -1,5 +1,6 @@
 """What answers are worth, for all forms of tasks, against loops over examples in NumPy."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -140,6 +141,24 @@ def test_losses_are_without_weights(given):
     made, *arguments = given
     plain = problem(*((task.form, task.width, 1.0) for task in made.tasks))
     np.testing.assert_array_equal(Objectives(made).loss(*arguments), Objectives(plain).loss(*arguments))
+
+
+@pytest.mark.parametrize("smoothing", [0.1, 0.5])
+def test_smoothed_labels_equal_keras(given, smoothing):
+    """Classes only: numbers and labels of their own are left as they are."""
+    made, logits, tasks, targets = given
+    found = Objectives(made, smoothing).loss(logits, tasks, targets).numpy()
+    plain = Objectives(made).loss(logits, tasks, targets).numpy()
+    for i, k in enumerate(tasks.numpy()):
+        spec = made.tasks[k]
+        if spec.form != CLASSES:
+            assert found[i] == plain[i]
+            continue
+        target = np.eye(spec.width)[int(np.ravel(targets.numpy()[i])[0])]
+        expected = keras.losses.categorical_crossentropy(
+            target, logits.numpy()[i, : spec.width], from_logits=True, label_smoothing=smoothing
+        )
+        assert found[i] == pytest.approx(float(expected), rel=1e-4)
 
 
 def slope(problem, logits, task, target, i, c):

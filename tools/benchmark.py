@@ -114,7 +114,7 @@ def main(_):
     step = make_step(method, batch, settings)
     length = float(step(tf.constant(0))["route/length"])
     first = time.perf_counter() - began
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    peak = peak_memory()
     some = batch(0)
     whole = milliseconds(step, STEPS.value)
     ready = milliseconds(make_step(method, lambda i: some, settings), STEPS.value)
@@ -144,7 +144,7 @@ def main(_):
     print(f"\ndispatch ({DISPATCH}): {dispatch / fixed_modules:.2f} x the fixed network's")
     print(f"waiting for data: {whole / ready:.3f} x the step on a batch that is already there")
     cached = "what was compiled before kept" if settings.cache else "nothing compiled before"
-    print(f"first step after {first:.1f} s ({cached}); peak memory {peak:.2f} GiB after it", flush=True)
+    print(f"first step after {first:.1f} s ({cached}); peak memory {peak} after it", flush=True)
     if EVALUATION.value:
         evaluation, forward, routing = time_evaluation(method, fixed, benchmark)
         print(
@@ -158,6 +158,14 @@ def main(_):
             f"mask-all: step {slow_step:.1f} ms ({slow_step / whole:.2f} x LRN's), modules"
             f" {slow:.1f} ms ({slow / dispatch:.2f} x dispatch)"
         )
+
+
+def peak_memory() -> str:
+    """The most that was in use so far: of the process, and of a GPU."""
+    peak = f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB"
+    if tf.config.list_logical_devices("GPU"):
+        peak += f", of the GPU {tf.config.experimental.get_memory_info('GPU:0')['peak'] / 2**30:.2f} GiB"
+    return peak
 
 
 def print_table(table, floors, fixed_step):

@@ -31,6 +31,7 @@ from lrn_tf.data.benchmarks import asked, load
 from lrn_tf.data.examples import DeviceExamples, shuffled_rows
 from lrn_tf.errors import UserError
 from lrn_tf.learning import reward
+from lrn_tf.learning.schedule import learning_rate
 from lrn_tf.methods.build import build
 from lrn_tf.modules.weights import split
 from lrn_tf.results.evaluation import task_information
@@ -177,8 +178,8 @@ def main(_):
                 f"step {step}: " + "; ".join(f"{name} {text(v)}" for name, v in found.items()), flush=True
             )
         if step < last:
-            rate = tf.constant(settings.rate(epoch), tf.float32)
-            train_step(*batch(epoch, i, step), rate)
+            rate = learning_rate(settings, step, per_epoch, last)
+            train_step(*batch(epoch, i, step), tf.constant(rate, tf.float32))
 
 
 if __name__ == "__main__":

@@ -47,9 +47,12 @@ class GroupedAdam:
     Args:
         weights: the weights of each kind; those of its modules are rows of a variable, or variables.
         modules: how many modules each kind has.
+        decay: the part of a kernel (a weight of two dimensions or more) that a step takes away besides,
+            times the learning rate (AdamW, Loshchilov and Hutter 2019).
     """
 
-    def __init__(self, weights: Sequence[Sequence[Weight]], modules: Sequence[int]):
+    def __init__(self, weights: Sequence[Sequence[Weight]], modules: Sequence[int], decay: float = 0.0):
+        self._decay = decay
         self.weights = [list(kind) for kind in weights]
         self.first = tf.nest.map_structure(_zeros_like, self.weights)
         self.second = tf.nest.map_structure(_zeros_like, self.weights)
@@ -82,7 +85,9 @@ class GroupedAdam:
             large = [slot for slot in slots if not is_stack(slot[0])]
             for i, m in enumerate(modules if large else ()):
                 mine = [[variables[i] for variables in slot] for slot in large]
-                update = functools.partial(_update_all, mine, powers[0][m], powers[1][m], learning_rate)
+                update = functools.partial(
+                    self._update_large, mine, powers[0][m], powers[1][m], learning_rate
+                )
                 tf.cond(used[m], update, lambda: None)
 
     def _update_stacks(self, gradients, used, learning_rate):
@@ -99,6 +104,8 @@ class GroupedAdam:
                 mean = first + (1 - BETA_1) * (gradient - first)
                 square = second + (1 - BETA_2) * (gradient**2 - second)
                 step = mean / (1 - power_1) / (tf.sqrt(square / (1 - power_2)) + EPSILON)
+                if self._decay and len(weight.shape) > 2:
+                    step += self._decay * weight
                 for variable, new in (
                     (weight, weight - learning_rate * step),
                     (first, mean),
@@ -106,6 +113,14 @@ class GroupedAdam:
                 ):
                     _assign(variable, tf.where(used_here, new, variable))
         return powers
+
+    def _update_large(self, slots, power_1, power_2, learning_rate):
+        for weight, *rest in slots:
+            if self._decay and len(weight.shape) > 1:
+                tf.raw_ops.AssignSubVariableOp(
+                    resource=weight.handle, value=self._decay * learning_rate * weight
+                )
+            _update(weight, *rest, power_1, power_2, learning_rate)
 
     def _by_kind(self, gradients, which=lambda _: True):
         """For each kind its modules, and weight, moments and gradient of each of its weights."""
@@ -119,11 +134,6 @@ class GroupedAdam:
 def _assign(variable, value):
     # Replicas all assign the same; with `assign` they would wait for each other, inside of a program.
     tf.raw_ops.AssignVariableOp(resource=variable.handle, value=value)
-
-
-def _update_all(slots, power_1, power_2, learning_rate):
-    for slot in slots:
-        _update(*slot, power_1, power_2, learning_rate)
 
 
 def _update(weight, first, second, gradient, power_1, power_2, learning_rate):

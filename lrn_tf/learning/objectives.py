@@ -1,5 +1,7 @@
 """What a network's answers to a batch are worth, example by example, whatever its task asks for."""
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 
@@ -13,6 +15,7 @@ class Objectives:
 
     Args:
         problem: the tasks.
+        smoothing: the share of its probability that a target class gives to all classes alike.
 
     Attributes:
         forms: the forms of answers that any task asks for.
@@ -23,7 +26,8 @@ class Objectives:
     task's own answers; `tasks`, int32 `[B]`; and `targets` as in `lrn_tf.data.examples.Examples`.
     """
 
-    def __init__(self, problem: Problem):
+    def __init__(self, problem: Problem, smoothing: float = 0.0):
+        self._smoothing = smoothing
         tasks, width = problem.tasks, problem.width
         self.forms = list(dict.fromkeys(task.form for task in tasks))
         self._form = np.array([task.form for task in tasks])
@@ -44,7 +48,11 @@ class Objectives:
         squared error, standardised by the training targets.
         """
         return self._of_forms(
-            {CLASSES: _cross_entropy, NUMBERS: _squared_error, LABELS: _label_entropy},
+            {
+                CLASSES: functools.partial(_cross_entropy, self._smoothing),
+                NUMBERS: _squared_error,
+                LABELS: _label_entropy,
+            },
             logits,
             tasks,
             targets,
@@ -114,8 +122,11 @@ class Objectives:
         return tf.gather(tf.constant(self._form == form), tasks)
 
 
-def _cross_entropy(logits, targets, *_):
-    return tf.nn.sparse_softmax_cross_entropy_with_logits(_classes(targets, logits), logits)
+def _cross_entropy(smoothing, logits, targets, mean, std, own):
+    loss = tf.nn.sparse_softmax_cross_entropy_with_logits(_classes(targets, logits), logits)
+    if not smoothing:
+        return loss
+    return (1 - smoothing) * loss + smoothing * _mean(-tf.nn.log_softmax(logits), own)
 
 
 def _right(logits, targets, *_):

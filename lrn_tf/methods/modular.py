@@ -31,8 +31,10 @@ class Modular:
         self.problem = problem
         self.pool, self.process, self.modules = process.pool, process, modules
         self.kinds = self.pool.by_kind
-        self.objectives = Objectives(problem)
-        self.module_adam = GroupedAdam(modules.weights, [kind.count for kind in self.pool.kinds])
+        self.objectives = Objectives(problem, settings.label_smoothing)
+        self.module_adam = GroupedAdam(
+            modules.weights, [kind.count for kind in self.pool.kinds], settings.weight_decay
+        )
         self.frozen = None
 
     @classmethod

@@ -9,7 +9,7 @@ import pathlib
 import subprocess
 
 from lrn_tf.errors import UserError, printable
-from lrn_tf.settings import FREE_ON_RESUME, Settings
+from lrn_tf.settings import Settings, free_on_resume
 from lrn_tf.storage.config import About, Config, unlike
 from lrn_tf.storage.files import read, replace
 from lrn_tf.storage.metrics import EpochMetrics
@@ -45,11 +45,11 @@ class Workdir:
         held = self._held()
         if held is None:
             return
-        asked = dataclasses.asdict(self._settings)
+        asked, free = dataclasses.asdict(self._settings), free_on_resume(self._settings)
         different = [
             f"--{name} was {_short(held.settings.get(name))}, is {_short(value)}"
             for name, value in asked.items()
-            if name not in FREE_ON_RESUME and held.settings.get(name) != value
+            if name not in free and held.settings.get(name) != value
         ]
         if different:
             raise UserError(

@@ -15,6 +15,7 @@ from lrn_tf.data.examples import DeviceExamples, shuffled_rows
 from lrn_tf.data.images import augment
 from lrn_tf.devices import distribution, replicas
 from lrn_tf.errors import UserError
+from lrn_tf.learning.schedule import learning_rate
 from lrn_tf.methods.method import Method
 from lrn_tf.modules.pool import describe
 from lrn_tf.results.evaluation import Evaluator
@@ -149,7 +150,6 @@ class Trainer:
         When it is asked to stop, it saves after the step and returns earlier.
         """
         epoch, done = divmod(step, self.steps_per_epoch)
-        learning_rate = self.settings.rate(epoch)
         batches = shuffled_rows(
             self.benchmark.train.task,
             self.settings.batch_size,
@@ -159,7 +159,6 @@ class Trainer:
         )
         end = min((epoch + 1) * self.steps_per_epoch, self.last_step)
         batches = tf.constant(batches[: end - epoch * self.steps_per_epoch])
-        rate = tf.constant(learning_rate, tf.float32)
         if not done:
             self._sums.assign(tf.zeros_like(self._sums))
         seen = (done, self._sums.numpy())
@@ -168,7 +167,8 @@ class Trainer:
 
         for i in range(done, batches.shape[0]):
             before = time.perf_counter()
-            self._train_step(batches[i], rate)
+            rate = learning_rate(self.settings, step, self.steps_per_epoch, self.last_step)
+            self._train_step(batches[i], tf.constant(rate, tf.float32))
             times.append(time.perf_counter() - before)
             step += 1
             if not self._compiled:
@@ -176,7 +176,7 @@ class Trainer:
             self._profile(step)
             self._bar.update()
             if step % LOOK_EVERY == 0 or step == end:
-                seen = self._look(step, i + 1, seen, learning_rate)
+                seen = self._look(step, i + 1, seen, rate)
             self._stopping = self._is_asked(step)
             every = self.settings.checkpoint_every
             if step != end and (self._stopping or (every and step % every == 0)):
@@ -188,9 +188,7 @@ class Trainer:
 
         self._check_weights(step)
         if self._worker == 0:
-            self._finish_epoch(
-                epoch, step, batches.shape[0], learning_rate, times, time.perf_counter() - started
-            )
+            self._finish_epoch(epoch, step, batches.shape[0], rate, times, time.perf_counter() - started)
         return step
 
     def _is_asked(self, step):
@@ -204,10 +202,11 @@ class Trainer:
         counts = self._strategy.run(lambda: replicas.total(tf.cast(asked, tf.int32)))
         return self._strategy.experimental_local_results(counts)[0]
 
-    def _finish_epoch(self, epoch, step, steps, learning_rate, times, seconds):
+    def _finish_epoch(self, epoch, step, steps, rate, times, seconds):
         """Evaluates, writes the epoch's line and saves.
 
-        The epoch has had `steps` steps; `times` are those that this process took, in seconds.
+        The epoch has had `steps` steps, the last one at learning rate `rate`; `times` are those that this
+        process took, in seconds.
         """
         averages, evaluation = self._averages(steps), self._evaluate()
         if not math.isfinite(evaluation.mean_loss):
@@ -219,7 +218,7 @@ class Trainer:
             train_accuracy=averages.get("train/accuracy"),
             split=self.settings.split,
             **evaluation.metrics(),
-            learning_rate=learning_rate,
+            learning_rate=rate,
             metrics=averages,
             examples_per_second=round(len(times) * self.settings.batch_size / seconds, 1),
             step_ms_median=round(1e3 * statistics.median(times), 2),
@@ -266,7 +265,7 @@ class Trainer:
             tf.profiler.experimental.stop()
             self._profiling = False
 
-    def _look(self, step, done, seen, learning_rate):
+    def _look(self, step, done, seen, rate):
         """Reads the sums: to the progress bar, to TensorBoard, and to stop early when a loss broke."""
         self._check_finite()
         sums = self._sums.numpy()
@@ -275,17 +274,17 @@ class Trainer:
         if self._worker > 0:
             return done, sums
         now = time.perf_counter()
-        rate = (step - self._lap[0]) / (now - self._lap[1])
+        speed = (step - self._lap[0]) / (now - self._lap[1])
         self._lap = (step, now)
         accuracy = recent.get("train/accuracy")
         self._bar.set_postfix_str(
             f"epoch {epoch}, loss {recent['train/loss']:.3f}, "
             + (f"accuracy {accuracy:.1%}, " if accuracy is not None else "")
-            + f"{rate * self.settings.batch_size:,.0f} examples/s",
+            + f"{speed * self.settings.batch_size:,.0f} examples/s",
             refresh=False,
         )
-        charts = {"charts/learning_rate": learning_rate, "charts/SPS": rate}
-        charts["charts/examples_per_second"] = rate * self.settings.batch_size
+        charts = {"charts/learning_rate": rate, "charts/SPS": speed}
+        charts["charts/examples_per_second"] = speed * self.settings.batch_size
         self.workdir.check_held()
         self._summaries.write(step, {**recent, **charts})
         return done, sums
