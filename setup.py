@@ -37,5 +37,5 @@ setuptools.setup(
         "test": ["pytest", "pytest-xdist", "hypothesis", "ruff"],
         "gpu": ["tensorflow[and-cuda]==2.21.0"],
     },
-    entry_points={"console_scripts": ["lrn-tf=lrn_tf.main:console"]},
+    entry_points={"console_scripts": ["lrn-tf=lrn_tf.program:console"]},
 )

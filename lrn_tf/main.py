@@ -10,25 +10,25 @@ from absl import flags
 
 from lrn_tf import program
 from lrn_tf.devices.start import import_tensorflow
-from lrn_tf.settings import BENCHMARKS, METHODS, PRESETS, Settings, resolve
+from lrn_tf.settings import BENCHMARKS, GROUPS, METHODS, PRESETS, Settings, resolve
 from lrn_tf.storage.workdir import Workdir
 
 
 def define_flags() -> None:
     """One flag for each setting. Defaults are None, so that presets know what the user gave."""
     define = {int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
+    group = None
     for field in dataclasses.fields(Settings):
+        group = GROUPS.get(field.name, group)
         text = f"{field.metadata['help']}. {_defaults(field)}"
         if field.type is bool:
-            flags.DEFINE_bool(field.name, None, text)
+            flags.DEFINE_bool(field.name, None, text, module_name=group)
         elif field.metadata["choices"]:
             allowed = [*field.metadata["choices"], *field.metadata["or_else"]]
             text = f"{text}; one of: {', '.join(allowed)}"
-            flags.DEFINE_string(field.name, None, text)
+            flags.DEFINE_string(field.name, None, text, module_name=group)
         else:
-            define[field.type](field.name, None, text)
-        # --help lists the flags of the program, whichever module defines them.
-        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[field.name])
+            define[field.type](field.name, None, text, module_name=group)
 
 
 def _defaults(field):
@@ -100,10 +100,5 @@ def run(main: Callable[[list[str]], int | None], stopped: str = CONTINUES) -> No
     program.run(main, stopped=stopped)
 
 
-def console() -> None:
-    """Entry point of `lrn-tf`."""
-    run(main)
-
-
 if __name__ == "__main__":
-    console()
+    run(main)

@@ -3,13 +3,37 @@
 import contextlib
 import io
 import os
+import runpy
 import sys
 from collections.abc import Callable
 
 from absl import app, flags
 
 from lrn_tf.errors import UserError, printable
-from lrn_tf.settings import check_text
+from lrn_tf.settings import GROUPS, check_text
+
+HELP = "--help", "-help", "-h"
+PROGRAMS = {
+    "train": "train a network",
+    "export": "make a SavedModel of a run",
+    "predict": "let a model answer",
+    "report": "make a web page about a run",
+    "compare": "curves and a table of several runs",
+}
+
+
+def console() -> None:
+    """Entry point of `lrn-tf`: any program of the package, by its name."""
+    name, *arguments = sys.argv[1:] or ["--help"]
+    if name in HELP:
+        print("lrn-tf PROGRAM --flag=value ..; lrn-tf PROGRAM --help lists the flags\n")
+        print("\n".join(f"  lrn-tf {program:9}{does}" for program, does in PROGRAMS.items()))
+    elif name not in PROGRAMS:
+        _give_up(f"{name} is no program; choose one of: {', '.join(PROGRAMS)}")
+    else:
+        sys.argv[1:] = arguments
+        module = "lrn_tf.main" if name == "train" else f"lrn_tf.{name}"
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 def _give_up(reason):
@@ -30,6 +54,9 @@ def run(main: Callable[[list[str]], int | None], takes: str = "", stopped: str =
     """
 
     def parse(argv):
+        if set(HELP) & set(argv[1:]):
+            print(_help(main))
+            sys.exit(0)
         _check_flagfiles(argv[1:])
         try:
             rest = flags.FLAGS(argv)
@@ -63,6 +90,14 @@ def run(main: Callable[[list[str]], int | None], takes: str = "", stopped: str =
     except KeyboardInterrupt:
         print(f"\n{stopped}", file=sys.stderr)
         sys.exit(130)
+
+
+def _help(main):
+    """What the program is for, its own flags, and those of a run by what they are about."""
+    about = sys.modules["__main__"].__doc__ or sys.modules[main.__module__].__doc__
+    parts = [about.strip(), *map(flags.FLAGS.module_help, (sys.argv[0], *GROUPS.values()))]
+    parts.append("--flagfile=FILE takes flags from a file, one a line.")
+    return "\n\n".join(part.strip("\n") for part in parts if part)
 
 
 def _check_flagfiles(arguments, seen=()):

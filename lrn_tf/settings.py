@@ -29,6 +29,16 @@ POOLS = ("paper", "residual", "transformer", "mixed")
 FUNCTION, FOLDER = "FILE.py:FUNCTION", "a folder"
 
 
+# What --help says above the settings from this one on.
+GROUPS = {
+    "benchmark": "What to learn",
+    "method": "What learns it",
+    "epochs": "How it learns",
+    "d_model": "How the router learns",
+    "workdir": "Where it goes, and what computes",
+}
+
+
 def setting(default, help, *, choices=None, or_else=(), low=None, high=None, methods=METHODS):
     """A dataclass field with what its flag needs.
 
@@ -48,6 +58,7 @@ def setting(default, help, *, choices=None, or_else=(), low=None, high=None, met
 class Settings:
     """The settings of one run. Defaults are the paper's (Sec. 5.1) unless the help says otherwise."""
 
+    # What to learn
     benchmark: str = setting(
         "digits_mtl",
         "Which tasks to learn: a benchmark's name (digits_mtl and mixed_mtl need no download and are not"
@@ -56,6 +67,40 @@ class Settings:
         choices=BENCHMARKS,
         or_else=(FOLDER, FUNCTION),
     )
+    image_size: int = setting(0, "Side of the images in pixels; 0 keeps their native size" + OURS, low=0)
+    augment: str = setting(
+        "none",
+        "What is done to training images at random: none, flip (left to right), or flip_shift (besides,"
+        " moved by up to an eighth of their sides)" + OURS,
+        choices=("none", "flip", "flip_shift"),
+    )
+    examples_per: str = setting(
+        "task",
+        "min_mtl only: 800 training and 50 test images per task (the paper) or per label"
+        " (Rosenbaum et al. 2017; what remains of 600 after 50 for the test)",
+        choices=("task", "label"),
+    )
+    examples: int = setting(
+        0, "Train on so many of the training examples only, drawn at random; 0 takes all" + OURS, low=0
+    )
+    sampling: str = setting(
+        "proportional",
+        "How often a task is drawn: in proportion to its examples, as often as any other (equal), or in"
+        " proportion to the square root of its examples" + OURS,
+        choices=("proportional", "equal", "sqrt"),
+    )
+    validation: float = setting(
+        0.0,
+        "Evaluate on this fraction of the training images, held out from training, instead of on"
+        " the test images" + OURS,
+        low=0.0,
+        high=0.5,
+    )
+    data_dir: str = setting(
+        "", "Where TensorFlow Datasets keeps data; empty is its default, ~/tensorflow_datasets" + OURS
+    )
+
+    # What learns it
     method: str = setting(
         "lrn",
         "What learns them: the Limitless Routing Network, the same with a router that is never trained, or"
@@ -77,20 +122,66 @@ class Settings:
     depth: int = setting(
         6, "Steps of the router, the largest depth of a network", low=1, high=64, methods=MODULAR
     )
-    epochs: int = setting(100, "Passes over the training examples", low=1, high=10**6)
-    batch_size: int = setting(128, "Examples per step", low=1)
-    minibatch_size: int = setting(
-        64, "Episodes per minibatch of PPO; divides batch_size", low=1, methods=LRNS
+    heads: str = setting(
+        "shared",
+        "Output modules: shared by all tasks whose answers have one form and number, as in the paper, or a"
+        " task's own, one of each output kind (not from the paper)",
+        choices=("shared", "task"),
+        methods=MODULAR,
     )
-    ppo_epochs: int = setting(1, "Passes of PPO over a batch of episodes", low=1, high=100, methods=LRNS)
+    paths: str = setting(
+        "shared",
+        "Which modules a network has: the same for all tasks (shared), others for each task (own), or any,"
+        " drawn for each task once (task) or for each example in every step (random)" + OURS,
+        choices=("shared", "own", "task", "random"),
+        methods=("unrouted",),
+    )
+    blocks: int = setting(
+        0,
+        "Function blocks in each of its three layers; 0 is one for each task",
+        low=0,
+        high=1000,
+        methods=("routing",),
+    )
+    agents: str = setting(
+        "per_task",
+        "Who decides. An agent for each task, a single one, or as many as tasks to which a"
+        " further agent dispatches each example",
+        choices=("per_task", "single", "dispatched"),
+        methods=("routing",),
+    )
+    policy: str = setting(
+        "tabular",
+        "An agent's policy. A table per layer, learned by the Weighted Policy Learner from"
+        " the mean return of each action (tabular) or from single returns as Rosenbaum et al. have it"
+        " (tabular_literal), or a small network that sees the block's input (approximate)",
+        choices=("tabular", "tabular_literal", "approximate"),
+        methods=("routing",),
+    )
+    init_from: str = setting(
+        "",
+        "Start from the network of a run with this folder: modules, tasks and inputs that it has by the"
+        " same names, and its router; empty starts anew" + OURS,
+        methods=LRNS,
+    )
+    freeze: str = setting(
+        "none",
+        "What learns no more after --init_from: nothing, or the modules it had, so that only the router and"
+        " what is new learn" + OURS,
+        choices=("none", "modules"),
+        methods=LRNS,
+    )
+
+    # How it learns
+    epochs: int = setting(100, "Passes over the training examples", low=1, high=10**6)
+    max_steps: int = setting(0, "Stop after this many steps; 0 trains all epochs" + OURS, low=0)
+    batch_size: int = setting(128, "Examples per step", low=1)
     learning_rate: float = setting(
         1e-4,
         "Learning rate of Adam for modules and router (Adam is not from the paper), of SGD in the methods"
         " with a trunk",
         low=0.0,
     )
-    lr_decay: float = setting(0.97, "Factor on the learning rate after every --lr_every", low=0.0, high=1.0)
-    lr_every: int = setting(1, "Epochs after which --lr_decay is applied once more", low=1)
     schedule: str = setting(
         "decay",
         "How the learning rate changes: it falls by --lr_decay (the paper's), or it rises up to"
@@ -98,6 +189,8 @@ class Settings:
         " (one_cycle, not from the paper)",
         choices=("decay", "one_cycle"),
     )
+    lr_decay: float = setting(0.97, "Factor on the learning rate after every --lr_every", low=0.0, high=1.0)
+    lr_every: int = setting(1, "Epochs after which --lr_decay is applied once more", low=1)
     weight_decay: float = setting(
         0.0,
         "Part of each kernel of a module in use that a step takes away, times the learning rate: AdamW"
@@ -112,6 +205,15 @@ class Settings:
         high=0.9,
         methods=MODULAR,
     )
+    rho: float = setting(
+        0.0,
+        "The collaboration reward, for a block's share of all choices so far",
+        low=0.0,
+        methods=("routing",),
+    )
+    seed: int = setting(0, "Seed of everything random" + OURS, low=0, high=2**31 - 1)
+
+    # How the router learns
     d_model: int = setting(
         256,
         "Width of the router's embeddings and transformer; a multiple of its 4 heads",
@@ -159,103 +261,29 @@ class Settings:
     entropy: float = setting(
         0.01, "Coefficient of the policy's entropy in PPO's loss" + OURS, low=0.0, methods=LRNS
     )
-    paths: str = setting(
-        "shared",
-        "Which modules a network has: the same for all tasks (shared), others for each task (own), or any,"
-        " drawn for each task once (task) or for each example in every step (random)" + OURS,
-        choices=("shared", "own", "task", "random"),
-        methods=("unrouted",),
+    minibatch_size: int = setting(
+        64, "Episodes per minibatch of PPO; divides batch_size", low=1, methods=LRNS
     )
-    blocks: int = setting(
-        0,
-        "Function blocks in each of its three layers; 0 is one for each task",
-        low=0,
-        high=1000,
-        methods=("routing",),
-    )
-    agents: str = setting(
-        "per_task",
-        "Who decides. An agent for each task, a single one, or as many as tasks to which a"
-        " further agent dispatches each example",
-        choices=("per_task", "single", "dispatched"),
-        methods=("routing",),
-    )
-    policy: str = setting(
-        "tabular",
-        "An agent's policy. A table per layer, learned by the Weighted Policy Learner from"
-        " the mean return of each action (tabular) or from single returns as Rosenbaum et al. have it"
-        " (tabular_literal), or a small network that sees the block's input (approximate)",
-        choices=("tabular", "tabular_literal", "approximate"),
-        methods=("routing",),
-    )
-    rho: float = setting(
-        0.0,
-        "The collaboration reward, for a block's share of all choices so far",
-        low=0.0,
-        methods=("routing",),
-    )
-    image_size: int = setting(0, "Side of the images in pixels; 0 keeps their native size" + OURS, low=0)
-    heads: str = setting(
-        "shared",
-        "Output modules: shared by all tasks whose answers have one form and number, as in the paper, or a"
-        " task's own, one of each output kind (not from the paper)",
-        choices=("shared", "task"),
-        methods=MODULAR,
-    )
-    sampling: str = setting(
-        "proportional",
-        "How often a task is drawn: in proportion to its examples, as often as any other (equal), or in"
-        " proportion to the square root of its examples" + OURS,
-        choices=("proportional", "equal", "sqrt"),
-    )
-    init_from: str = setting(
-        "",
-        "Start from the network of a run with this folder: modules, tasks and inputs that it has by the"
-        " same names, and its router; empty starts anew" + OURS,
-        methods=LRNS,
-    )
-    freeze: str = setting(
-        "none",
-        "What learns no more after --init_from: nothing, or the modules it had, so that only the router and"
-        " what is new learn" + OURS,
-        choices=("none", "modules"),
-        methods=LRNS,
-    )
-    augment: str = setting(
-        "none",
-        "What is done to training images at random: none, flip (left to right), or flip_shift (besides,"
-        " moved by up to an eighth of their sides)" + OURS,
-        choices=("none", "flip", "flip_shift"),
-    )
-    examples_per: str = setting(
-        "task",
-        "min_mtl only: 800 training and 50 test images per task (the paper) or per label"
-        " (Rosenbaum et al. 2017; what remains of 600 after 50 for the test)",
-        choices=("task", "label"),
-    )
-    examples: int = setting(
-        0, "Train on so many of the training examples only, drawn at random; 0 takes all" + OURS, low=0
-    )
-    validation: float = setting(
-        0.0,
-        "Evaluate on this fraction of the training images, held out from training, instead of on"
-        " the test images" + OURS,
-        low=0.0,
-        high=0.5,
-    )
-    seed: int = setting(0, "Seed of everything random" + OURS, low=0, high=2**31 - 1)
-    data_dir: str = setting(
-        "", "Where TensorFlow Datasets keeps data; empty is its default, ~/tensorflow_datasets" + OURS
-    )
+    ppo_epochs: int = setting(1, "Passes of PPO over a batch of episodes", low=1, high=100, methods=LRNS)
+
+    # Where it goes, and what computes
     workdir: str = setting(
         "", "Folder of checkpoints, metrics and summaries; empty is runs/<the settings' name>" + OURS
     )
-    export_dir: str = setting(
-        "", "Export the network as a SavedModel into this folder at the end; empty exports nothing" + OURS
-    )
-    max_steps: int = setting(0, "Stop after this many steps; 0 trains all epochs" + OURS, low=0)
     resume: bool = setting(
         True, "Continue the run that workdir holds; --noresume refuses a workdir that holds one" + OURS
+    )
+    checkpoint_every: int = setting(
+        0, "Steps between checkpoints; 0 saves after every epoch only" + OURS, low=0
+    )
+    pictures_every: int = setting(
+        10,
+        "Epochs between pictures of module use and paths for TensorBoard, which come after the last epoch"
+        " too; 0 draws none" + OURS,
+        low=0,
+    )
+    export_dir: str = setting(
+        "", "Export the network as a SavedModel into this folder at the end; empty exports nothing" + OURS
     )
     dtype: str = setting(
         "float32",
@@ -272,15 +300,6 @@ class Settings:
         True,
         "Keep what XLA compiles in $XDG_CACHE_HOME/lrn_tf (~/.cache/lrn_tf), 1 GB at most, so that the next"
         " start is quicker; --nocache does not" + OURS,
-    )
-    checkpoint_every: int = setting(
-        0, "Steps between checkpoints; 0 saves after every epoch only" + OURS, low=0
-    )
-    pictures_every: int = setting(
-        10,
-        "Epochs between pictures of module use and paths for TensorBoard, which come after the last epoch"
-        " too; 0 draws none" + OURS,
-        low=0,
     )
     profile: bool = setting(
         False, "Write a profile of the run's 10th to 20th step for TensorBoard into the workdir" + OURS

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -13,7 +14,18 @@ from absl.testing import flagsaver
 
 from lrn_tf import main
 from lrn_tf.errors import UserError
-from lrn_tf.settings import LRNS, METHODS, MODULAR, SGD_METHODS, Settings, defaults, own_function, resolve
+from lrn_tf.program import PROGRAMS
+from lrn_tf.settings import (
+    GROUPS,
+    LRNS,
+    METHODS,
+    MODULAR,
+    SGD_METHODS,
+    Settings,
+    defaults,
+    own_function,
+    resolve,
+)
 
 FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
 FLAG_FILES = pathlib.Path(__file__).parents[1] / "flags"
@@ -427,14 +439,28 @@ def test_what_we_say_of_what_a_function_does_stays_as_it_is(written):
         own_function("pool", written(text, "kinds"))("problem", 3)
 
 
+CONSOLE = "from lrn_tf.program import console; console()"
+
+
+def group_of(name):
+    names = list(FIELDS)
+    return GROUPS[[field for field in names[: names.index(name) + 1] if field in GROUPS][-1]]
+
+
 @pytest.mark.parametrize(
     "program",
-    [["-m", "lrn_tf.main"], ["-c", "from lrn_tf.main import console; console()"]],
+    [["-m", "lrn_tf.main"], ["-c", CONSOLE, "train"]],
     ids=["module", "lrn-tf"],
 )
-def test_help_lists_every_setting(program):
+def test_help_lists_every_setting_by_what_it_is_about(program):
     shown = subprocess.run([sys.executable, *program, "--help"], capture_output=True, text=True, timeout=60)
-    assert not shown.stderr
+    assert not shown.stderr and shown.returncode == 0
+    group = None
+    for line in shown.stdout.splitlines():
+        if line.rstrip(":") in GROUPS.values():
+            group = line.rstrip(":")
+        elif flag := re.match(r"  --(\[no\])?(\w+):", line):
+            assert group_of(flag[2]) == group
     # As it was before the lines were broken.
     text = " ".join(shown.stdout.split())
     for field in FIELDS.values():
@@ -450,3 +476,34 @@ def test_help_lists_every_setting(program):
         in text
     )
     assert "cifar_mtl, min_mtl, mixed_mtl, a folder, FILE.py:FUNCTION" in text
+
+
+def console(*arguments):
+    return subprocess.run(
+        [sys.executable, "-c", CONSOLE, *arguments], capture_output=True, text=True, timeout=60
+    )
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",)])
+def test_the_console_lists_its_programs(arguments):
+    shown = console(*arguments)
+    assert shown.returncode == 0 and not shown.stderr
+    assert re.findall(r"^  lrn-tf (\w+) ", shown.stdout, re.M) == list(PROGRAMS)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_each_program_is_that_of_python_m(name):
+    module = "lrn_tf.main" if name == "train" else f"lrn_tf.{name}"
+    ran = subprocess.run(
+        [sys.executable, "-m", module, "--help"], capture_output=True, text=True, timeout=60
+    )
+    assert console(name, "--help").stdout == ran.stdout
+    refused = console(name, "--nonsense=1")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert re.fullmatch(r"lrn_tf: Unknown command line flag 'nonsense'.*\n", refused.stderr)
+
+
+def test_the_console_refuses_what_is_no_program():
+    refused = console("tarin", "--dup=3")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr == f"lrn_tf: tarin is no program; choose one of: {', '.join(PROGRAMS)}\n"
