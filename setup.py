@@ -14,6 +14,7 @@ setuptools.setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=setuptools.find_packages(include=["lrn_tf", "lrn_tf.*"]),
+    package_data={"lrn_tf": ["py.typed"]},
     python_requires=">=3.11",
     install_requires=[
         "tensorflow==2.21.0",

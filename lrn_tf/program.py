@@ -130,10 +130,8 @@ def run_on_a_run(work: Callable[..., None], output: str, **own: str) -> None:
         own: what --help says of further flags, which are text.
     """
     # Not on import: lrn_tf.main, which may do the same work, has a --workdir of its own.
-    flags.DEFINE_string("workdir", "", "Folder of the run")
-    flags.DEFINE_string("output", "", output)
-    for name, text in own.items():
-        flags.DEFINE_string(name, "", text)
+    for name, text in {"workdir": "Folder of the run", "output": output, **own}.items():
+        flags.DEFINE_string(name, "", text, module_name=sys.argv[0])  # as those of the program itself
 
     def main(_):
         for name in ("workdir", "output"):

@@ -1,10 +1,12 @@
 """What the documents print is run: the README's program, and the tutorial from an empty folder."""
 
+import functools
 import json
 import pathlib
 import re
 import shlex
 import subprocess
+import sys
 
 import pytest
 
@@ -100,9 +102,44 @@ def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text().split()) <= 900
 
 
-@pytest.mark.parametrize(
-    "document", sorted(ROOT.glob("docs/*.md")) + [ROOT / "README.md"], ids=lambda p: p.name
-)
+DOCUMENTS = [*sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("*.md"))]
+
+
+def anchors(document):
+    """What a link may name of a document, by GitHub's rule for headings."""
+    headings = re.findall(r"^#+ (.*)$", BLOCK.sub("", document.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)
 def test_links_lead_somewhere(document):
-    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text()):
-        assert (document.parent / target).exists(), target
+    for target, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", document.read_text()):
+        found = document.parent / target if target else document
+        assert found.exists(), target
+        assert not anchor or anchor in anchors(found), f"{target}#{anchor}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)
+def test_tests_that_are_named_exist(document):
+    for name in re.findall(r"tests/\w+\.py", document.read_text()):
+        assert (ROOT / name).exists(), name
+
+
+@functools.cache
+def flags_of(program):
+    """The names of the flags of a program, by its command: `-m lrn_tf.main` or `tools/figures.py`."""
+    if program.startswith("-m"):
+        given = [sys.executable, *program.split(), "--help"]
+        said = subprocess.run(given, capture_output=True, text=True, timeout=60).stdout
+        return {*re.findall(r"^  --(?:\[no\])?(\w+):", said, re.MULTILINE), "flagfile", "help"}
+    code = "".join((ROOT / file).read_text() for file in (program, "tools/grid.py"))
+    return {*re.findall(r"DEFINE_\w+\(\s*\"(\w+)\"", code), *flags_of("-m lrn_tf.main")}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)
+def test_commands_have_flags_that_there_are(document):
+    text = document.read_text().replace("\\\n", " ")
+    for program, rest in re.findall(r"python (-m lrn_tf\.\w+|tools/\w+\.py)([^`\n#|]*)", text):
+        for flag in re.findall(r"--(\w+)", rest):
+            known = flags_of(program)
+            assert flag in known or flag.removeprefix("no") in known, f"{program} {rest}"

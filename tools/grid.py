@@ -20,10 +20,11 @@ from lrn_tf.training.stop import Stop
 
 def define_flags(output: str) -> None:
     """The flags of a program that trains many settings, besides those of one run."""
-    flags.DEFINE_string("output", output, "Folder of the runs and of what is written")
-    flags.DEFINE_integer("seeds", 3, "Seeds of each setting, from --seed on", lower_bound=1)
-    flags.DEFINE_integer("parallel", 1, "Runs at a time", lower_bound=1)
-    flags.DEFINE_bool("plot_only", False, "Train nothing; write what the runs so far show")
+    mine = dict(module_name=sys.argv[0])  # --help lists them as those of the program itself
+    flags.DEFINE_string("output", output, "Folder of the runs and of what is written", **mine)
+    flags.DEFINE_integer("seeds", 3, "Seeds of each setting, from --seed on", lower_bound=1, **mine)
+    flags.DEFINE_integer("parallel", 1, "Runs at a time", lower_bound=1, **mine)
+    flags.DEFINE_bool("plot_only", False, "Train nothing; write what the runs so far show", **mine)
 
 
 def each_seed(given: dict[str, Any], folder: pathlib.Path) -> Iterator[Settings]:
