@@ -25,7 +25,7 @@ def actor_for(asked: str, num_modules: int) -> str:
 
 
 def decided_scale(num_modules: int, depth: int, actor: str) -> float:
-    """How much larger than Keras' the actor's last weights are by default (ours, docs/learning.md).
+    """How much larger than Keras' the actor's last weights are by default (ours, docs/notebook.md).
 
     The more modules there are to choose from, and the more often, the less an untrained policy makes
     examples of a task take one path. The pointer starts less decided than the decoder with the same factor.
@@ -36,7 +36,7 @@ def decided_scale(num_modules: int, depth: int, actor: str) -> float:
 class Critic(keras.layers.Layer):
     """The value of a state, by attention over its encoded entries (eq. 3-5).
 
-    It works on standardised returns and starts with their mean, 0 (both ours, docs/learning.md).
+    It works on standardised returns and starts with their mean, 0 (both ours, docs/notebook.md).
     """
 
     def __init__(self, **kwargs):
