@@ -258,6 +258,13 @@ class Settings:
         choices=("every_step", "until_output", "terminal"),
         methods=LRNS,
     )
+    price: float = setting(
+        0.0,
+        "Nats that the reward loses for every GFLOP of a chosen module, forward, for one example, so that"
+        " networks grow no longer than pays" + OURS,
+        low=0.0,
+        methods=LRNS,
+    )
     entropy: float = setting(
         0.01, "Coefficient of the policy's entropy in PPO's loss" + OURS, low=0.0, methods=LRNS
     )

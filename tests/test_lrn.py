@@ -479,6 +479,29 @@ def test_only_modules_with_a_rival_get_a_bonus(heads, copies, left_out):
         assert [found[m] for m in modules] == [0.0 if name in left_out else 2.0] * len(modules), name
 
 
+def test_a_module_costs_what_it_computes():
+    """Two operations for each multiply-add, in units of 10^9."""
+    lrn = build(images_of((8, 8, 1), 3), dataclasses.replace(SETTINGS, price=50.0, bonus=0.0))
+    products = dict(conv_in=64 * 9 * 32, conv=64 * 9 * 32 * 32, flat_fc=64 * 32 * 256, fc=256 * 256)
+    products |= dict(flat_out=64 * 32 * 2, fc_out=256 * 2)
+    names = [kind.name for kind in lrn.pool.kinds]
+    costs = np.array([*(50 * 2e-9 * products[names[k]] for k in lrn.pool.kind), 0.0])
+    # PASS, the last action, is free.
+    actions = tf.reshape(tf.range(lrn.pool.pass_id + 1 - (lrn.pool.pass_id + 1) % DEPTH), (-1, DEPTH))
+    actions = tf.concat([actions, tf.fill((1, DEPTH), lrn.pool.pass_id)], axis=0)
+    blank = tf.zeros(actions.shape)
+    episodes = Episodes(actions, None, blank, blank, blank, tf.cast(1 - blank, tf.bool), blank)
+    loss = tf.range(0.0, actions.shape[0])
+    none = tf.zeros(len(lrn.pool), tf.int32)
+    rewards, bonus, *_ = lrn.judge(episodes, loss, none, none)
+    np.testing.assert_allclose(rewards, -loss[:, None] - costs[actions], rtol=1e-6)
+    assert not np.any(bonus)
+    statistics = lrn._route_statistics(episodes, none)
+    assert "route/gflop" in lrn.metrics
+    mean = costs[actions].sum(axis=1).mean() / 50
+    assert float(statistics["route/gflop"]) == pytest.approx(mean, rel=1e-5)
+
+
 def test_a_step_changes_the_heads_of_the_batchs_tasks_alone(by_task):
     lrn, (images, tasks, labels) = by_task.lrn, by_task.examples
     tasks = tf.minimum(tasks, 1)

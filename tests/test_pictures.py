@@ -19,10 +19,11 @@ from lrn_tf.data.benchmarks import Benchmark
 from lrn_tf.data.examples import Examples
 from lrn_tf.data.problem import CLASSES, NUMBERS, InputSpec, Problem, TaskSpec
 from lrn_tf.methods.fc_network import make_trunk
+from lrn_tf.modules import cost
 from lrn_tf.modules.blocks import AttentionBlock, Positions, ResidualBlock
 from lrn_tf.modules.built_in import paper
 from lrn_tf.modules.pool import Pool, build_layer
-from lrn_tf.results import compute, path_graph, pictures, projector
+from lrn_tf.results import path_graph, pictures, projector
 from lrn_tf.results.evaluation import Evaluation
 
 IMAGES = InputSpec("images", (2, 2, 1), "uint8", (0.0,), (1.0,))
@@ -243,7 +244,7 @@ def products(layer, shape):
 
 
 def test_multiply_adds_are_those_of_the_kernels(any_pool):
-    found = compute.of_kinds(any_pool)
+    found = cost.of_kinds(any_pool)
     expected = [
         products(build_layer(kind, any_pool.takes_tokens(k)), kind.input)
         for k, kind in enumerate(any_pool.kinds)
@@ -266,19 +267,19 @@ def test_multiply_adds_of_a_sum_over_indices(equation, shapes, count):
         def call(self, x):
             return tf.raw_ops.Einsum(inputs=[x, tf.ones(second)], equation=equation)
 
-    assert compute.multiply_adds(Product(), first[1:]) == count
+    assert cost.multiply_adds(Product(), first[1:]) == count
 
 
 def test_multiply_adds_by_hand():
     image = InputSpec("images", (8, 6, 3), "uint8", (0.0,) * 3, (1.0,) * 3)
     tasks = [TaskSpec(name, "images", CLASSES, tuple("abcde")) for name in ("one", "two")]
     five = Problem("fake", (image,), tuple(tasks))
-    conv_in, conv, flat_fc, fc, flat_out, fc_out = compute.of_kinds(Pool.of(paper(five, 2), five))
+    conv_in, conv, flat_fc, fc, flat_out, fc_out = cost.of_kinds(Pool.of(paper(five, 2), five))
     assert (conv_in, conv) == (48 * 9 * 3 * 32, 48 * 9 * 32 * 32)
     assert (flat_fc, fc, flat_out, fc_out) == (48 * 32 * 256, 256 * 256, 48 * 32 * 5, 256 * 5)
     by_hand = 9 * (64 * 1 * 32 + 16 * 32 * 32 + 4 * 32 * 32 + 1 * 32 * 32)
     square = dataclasses.replace(IMAGES, shape=(8, 8, 1))
-    assert compute.multiply_adds(make_trunk(Problem("fake", (square,), TASKS)), (8, 8, 1)) == by_hand
+    assert cost.multiply_adds(make_trunk(Problem("fake", (square,), TASKS)), (8, 8, 1)) == by_hand
 
 
 def events(folder):

@@ -10,7 +10,7 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from lrn_tf.results import compute
+from lrn_tf.modules import cost
 from lrn_tf.router.actors import HEADS, PointerActor
 from lrn_tf.router.router import Router
 
@@ -53,7 +53,7 @@ def _best(run, repeats=20):
 
 def layer_operations(layer, shape) -> int:
     """Operations of one example's way through a Keras layer, by TensorFlow's own count."""
-    return sum(compute.operations(layer, shape).values())
+    return sum(cost.operations(layer, shape).values())
 
 
 def router_operations(router: Router, inputs, max_candidates) -> int:

@@ -11,6 +11,7 @@ from lrn_tf.learning.moments import RunningMoments
 from lrn_tf.methods.method import Prediction, count_weights
 from lrn_tf.methods.modular import Modular, pool_of
 from lrn_tf.methods.network import LRN
+from lrn_tf.modules import cost
 from lrn_tf.modules.decision_process import DecisionProcess
 from lrn_tf.modules.pool import Pool
 from lrn_tf.router.episodes import Episodes, revisit, route
@@ -56,6 +57,7 @@ class LRNMethod(Modular):
         super().__init__(self.network.process, self.network.modules, problem, settings)
         self.metrics = (
             *(n for n in self.SCALARS if n != "train/accuracy" or self.objectives.has_accuracy),
+            *(["route/gflop"] if settings.price else []),
             *(f"{group}/step_{t + 1}" for group in self.OF_EACH_STEP for t in range(settings.depth)),
         )
         self.router = self.network.router
@@ -68,6 +70,8 @@ class LRNMethod(Modular):
                 self.frozen = tf.Variable(tf.zeros(len(pool), tf.bool), trainable=False, name="frozen")
         self.coefficients = ppo.Coefficients(entropy=settings.entropy)
         self._in_bonus = _with_rivals(pool)
+        if settings.price:  # PASS costs nothing
+            self._gflop = np.append(2e-9 * cost.of_kinds(pool)[pool.kind], 0).astype(np.float32)
         # The router's shapes are static, so XLA can fuse it; the groups of the modules are not. On CPUs
         # XLA makes bfloat16 slower than float32, TensorFlow's own kernels make it faster.
         jit = settings.dtype == "float32" or bool(tf.config.list_logical_devices("GPU"))
@@ -163,6 +167,8 @@ class LRNMethod(Modular):
         """
         bonus = reward.module_bonus(chosen, could, self._in_bonus, self.settings.bonus)
         rewards = reward.rewards(loss, episodes.actions, episodes.open, bonus, self.settings.pay_loss)
+        if self.settings.price:
+            rewards -= self.settings.price * tf.gather(tf.constant(self._gflop), episodes.actions)
         values = self.moments.in_nats(episodes.values)
         values = ppo.known_values(rewards, values, episodes.open, self.coefficients.gamma)
         advantage = ppo.advantages(rewards, values, self.coefficients.gamma, self.coefficients.gae_lambda)
@@ -215,7 +221,12 @@ class LRNMethod(Modular):
         free = tf.cast(episodes.free, tf.float32)
         added = tf.cast(tf.cast(episodes.actions, tf.float32) < self.pool.pass_id, tf.float32)
         entropy = [averages.mean(episodes.entropy[:, t], free[:, t]) for t in range(self.settings.depth)]
+        priced = {}
+        if self.settings.price:
+            gflop = tf.gather(tf.constant(self._gflop), episodes.actions)
+            priced = {"route/gflop": tf.reduce_mean(tf.reduce_sum(gflop, axis=1))}
         return {
+            **priced,
             "route/length": tf.reduce_mean(tf.reduce_sum(added, axis=1)),
             "route/unused_in_batch": tf.reduce_sum(tf.cast(chosen == 0, tf.float32)),
             "route/entropy_per_example": averages.mean(episodes.entropy, free),

@@ -7,7 +7,8 @@ import numpy as np
 
 from lrn_tf.data.benchmarks import Benchmark
 from lrn_tf.data.problem import CLASSES, LABELS, NUMBERS
-from lrn_tf.results import compute, curves, page, pictures
+from lrn_tf.modules import cost as costs
+from lrn_tf.results import curves, page, pictures
 from lrn_tf.results.evaluation import Evaluation
 from lrn_tf.results.page import text
 from lrn_tf.results.path_graph import called
@@ -304,7 +305,7 @@ def cost(shown: Shown):
     """Multiply-adds of an example's way through its modules."""
     e, method = shown.evaluation, shown.method
     if method.pool is not None:
-        of_kinds, parameters = compute.of_kinds(method.pool), method.pool.count_parameters()
+        of_kinds, parameters = costs.of_kinds(method.pool), method.pool.count_parameters()
         # The number past the last module adds none.
         of_module = np.append(of_kinds[method.pool.kind], 0)
         paths = of_module[np.minimum(e.paths, e.num_modules)].sum(axis=1)
@@ -330,7 +331,7 @@ def cost(shown: Shown):
             "Millions of multiply-adds in the modules of an example, by task.", columns, rows, columns[1:]
         )
     if method.trunk is not None:
-        count = compute.multiply_adds(method.trunk, shown.benchmark.problem.inputs[0].shape)
+        count = costs.multiply_adds(method.trunk, shown.benchmark.problem.inputs[0].shape)
         yield page.paragraph(
             f"The trunk that every example passes first takes {count / 1e6:,.3f} million more."
         )

@@ -1,4 +1,4 @@
-"""What it costs to run a network: operations as TensorFlow counts them, and multiply-adds."""
+"""What it costs to run a module: operations as TensorFlow counts them, and multiply-adds."""
 
 import math
 
