@@ -125,6 +125,32 @@ def test_scaling_measures_each_method_with_each_number_of_tasks(run, tmp_path):
     assert (tmp_path / "scaling.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def test_price_finds_what_accuracy_costs(forked, tmp_path):
+    # A hundredth of a nat for a convolution, 10^-4 GFLOP of it; nothing in three steps.
+    common = (
+        "--dup=2",
+        "--d_model=8",
+        "--actor=pointer",
+        "--max_steps=3",
+        "--seeds=1",
+        "--pictures_every=0",
+    )
+    given = (*common, "--examples=96", *FEW, "--prices=0,100", "--depths=2,3", "--output=out")
+    end, said, errors = forked(TOOLS / "price.py", list(given), tmp_path, longest=600)
+    assert end == 0, errors[-2000:]
+    rows = list(csv.DictReader((tmp_path / "out" / "price.csv").open()))
+    assert [row["label"] for row in rows] == ["price 0", "price 100", "depth 2", "depth 3"]
+    # conv_in, flat_out and conv_in, conv, flat_out on images of 8x8, by hand; two operations each.
+    by_hand = [2e-9 * (64 * 9 * 32 + convs * 64 * 9 * 32**2 + 64 * 32 * 2) for convs in (0, 1)]
+    np.testing.assert_allclose([float(row["mean_gflop"]) for row in rows[2:]], by_hand, rtol=1e-6)
+    for row in rows:
+        assert float(row["gflop_5_percent"]) <= float(row["mean_gflop"]) * (1 + 1e-9)
+        assert f"{100 * float(row['accuracy']):.2f}%" in said
+    assert (tmp_path / "out" / "price.png").read_bytes()[:4] == b"\x89PNG"
+    priced = json.loads((tmp_path / "out" / "price_100_seed_0" / "metrics.jsonl").read_text())
+    assert priced["metrics"]["route/gflop"] > 0
+
+
 def test_table_1_trains_every_run_once_and_tells_what_came_out(run, tmp_path):
     def table(*arguments):
         lists = ("--benchmarks=digits_mtl", "--methods=task_head,shared", "--seeds=2", "--examples=1280")
