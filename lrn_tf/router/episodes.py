@@ -45,20 +45,13 @@ def route(router: Router, process: DecisionProcess, inputs, tasks, seed=None) ->
         log_policy = tf.nn.log_softmax(logits)
         scores = log_policy if noise is None else tf.where(valid, log_policy + noise[t - 1], log_policy)
         action = tf.argmax(scores, axis=1, output_type=tf.int32)
-        steps.append(
-            (
-                action,
-                valid,
-                of_action(log_policy, action),
-                router.critic(state),
-                entropy(log_policy),
-                ~networks.finished,
-                tf.reduce_sum(tf.cast(valid, tf.int32), axis=1) > 1,
-            )
-        )
+        steps.append((valid, log_policy, router.critic(state), ~networks.finished))
         actions = tf.concat([actions, action[:, None]], axis=1)
         networks = process.advance(networks, action)
-    return Episodes(*(tf.stack(over_time, axis=1) for over_time in zip(*steps, strict=True)))
+    # What can wait is made for all steps at once, which XLA compiles once.
+    valid, log_policy, values, open = (tf.stack(of, axis=1) for of in zip(*steps, strict=True))
+    log_probs, free = of_action(log_policy, actions), tf.reduce_sum(tf.cast(valid, tf.int32), axis=2) > 1
+    return Episodes(actions, valid, log_probs, values, entropy(log_policy), open, free)
 
 
 def gumbel_noise(shape, seed):
