@@ -35,7 +35,7 @@ setuptools.setup(
         "matplotlib",
     ],
     extras_require={
-        "test": ["pytest", "pytest-xdist", "hypothesis", "ruff"],
+        "test": ["pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "pdoc"],
         "gpu": ["tensorflow[and-cuda]==2.21.0"],
     },
     entry_points={"console_scripts": ["lrn-tf=lrn_tf.program:console"]},

@@ -4,6 +4,7 @@ import importlib
 import os
 import sys
 import tempfile
+import typing
 
 # Keras reads it on import; modules and router are TensorFlow code.
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -19,6 +20,14 @@ if "tensorflow" not in sys.modules:  # which reads them on import
         if flag.partition("=")[0] not in flags:  # the user's word counts
             os.environ["XLA_FLAGS"] = f"{flags} {flag}".strip()
 
+if typing.TYPE_CHECKING:  # what is looked up by name below
+    from lrn_tf.data.benchmarks import Benchmark
+    from lrn_tf.data.tasks import Task
+    from lrn_tf.errors import UserError
+    from lrn_tf.methods.network import LRN
+    from lrn_tf.modules.pool import Kind
+    from lrn_tf.serving.model import load
+
 # Where to find what there is for users. TensorFlow takes seconds that a mistyped flag need not cost, so
 # that it is imported when one of them is asked for.
 _PUBLIC = {
@@ -29,7 +38,7 @@ _PUBLIC = {
     "UserError": "errors",
     "load": "serving.model",
 }
-__all__ = [*_PUBLIC, "train"]
+__all__ = ["LRN", "Benchmark", "Kind", "Task", "UserError", "load", "train"]
 
 
 def train(tasks, pool="paper", *, name="tasks", workdir="", export_dir="", **settings):

@@ -203,7 +203,7 @@ def names_input(name: str) -> bool:
 
 def by_width(spaces: Sequence[LabelSpace]) -> list[list[LabelSpace]]:
     """Label spaces that the same layer can serve put together, as modules of one kind can."""
-    groups: dict[int, list[LabelSpace]] = {}
+    groups: dict[tuple[int, bool], list[LabelSpace]] = {}
     for space in spaces:
         groups.setdefault((space.width, space.tasks == 1), []).append(space)
     return list(groups.values())

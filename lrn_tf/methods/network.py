@@ -80,7 +80,7 @@ class LRN(keras.Model):
             input_scale,
         )
         self.objectives = Objectives(problem)
-        self._answer = tf.function(self._answer, autograph=False, reduce_retracing=True)
+        self._graph = tf.function(self._answer, autograph=False, reduce_retracing=True)
         self.built = True
 
     @property
@@ -110,7 +110,7 @@ class LRN(keras.Model):
 
     def call(self, inputs, tasks):
         """What `__call__` returns, for tasks by number, int32 `[B]`."""
-        return self._answer(inputs, tasks)
+        return self._graph(inputs, tasks)
 
     def _answer(self, inputs, tasks):
         inputs = only_needed(prepare_all(inputs, self.problem), tasks, self.problem)
@@ -124,7 +124,7 @@ class LRN(keras.Model):
     def summary(self, print_fn=print, **_) -> None:
         """Prints the pool, kind by kind, and the tasks."""
         parameters = self.pool.count_parameters()
-        rows = [("kind", "role", "takes", "returns", "modules", "weights")]
+        rows: list[tuple[str, ...]] = [("kind", "role", "takes", "returns", "modules", "weights")]
         for kind in self.pool.kinds:
             shapes = ("x".join(map(str, shape)) for shape in (kind.input, kind.output))
             rows.append((kind.name, kind.role, *shapes, str(kind.count), f"{parameters[kind.name]:,}"))

@@ -136,8 +136,8 @@ class Pool:
         self.kind = np.repeat(np.arange(len(self.kinds)), [kind.count for kind in self.kinds])
         shapes = [given.shape for given in self.inputs]
         self.signatures = list(dict.fromkeys([*shapes, *(kind.input for kind in self.kinds)]))
-        kinds = range(len(self.kinds))
-        self.may = np.array([np.concatenate([self._may(k, task) for k in kinds]) for task in self.demands])
+        every = range(len(self.kinds))
+        self.may = np.array([np.concatenate([self._may(k, task) for k in every]) for task in self.demands])
         self._check_answers()
 
     @classmethod

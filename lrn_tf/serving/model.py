@@ -2,6 +2,7 @@
 
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -57,7 +58,7 @@ class Model:
             ValueError: an input is of another type or shape, a task is unknown or missing, or there are no
                 examples.
         """
-        numbers = [self.tasks.index(task) if task in self.tasks else task for task in tasks]
+        numbers: list[Any] = [self.tasks.index(task) if task in self.tasks else task for task in tasks]
         for task in numbers:
             if task not in range(len(self.tasks)):
                 raise ValueError(f"task {task!r} is unknown; known are {', '.join(self.tasks)}")
@@ -73,8 +74,8 @@ class Model:
             inputs = {name: inputs for name in wanted}
         if unknown := [name for name in inputs if name not in names]:
             raise ValueError(f"input {unknown[0]!r} is unknown; known are {', '.join(names)}")
-        given = [_checked(spec, inputs, needed == i) for i, spec in enumerate(self.problem.inputs)]
-        given = {name: tf.constant(x) for name, x in zip(names, given, strict=True)}
+        specs = enumerate(self.problem.inputs)
+        given = {spec.name: tf.constant(_checked(spec, inputs, needed == i)) for i, spec in specs}
         answer = self.signatures["serving_default"](**given, tasks=tf.constant(numbers, tf.int32))
         return {name: _plain(value.numpy()) for name, value in answer.items()}
 
