@@ -1,4 +1,8 @@
-"""Limitless Routing Networks for multi-task learning, in Keras 3 on TensorFlow."""
+"""Limitless Routing Networks for multi-task learning, in Keras 3 on TensorFlow.
+
+`train` learns a list of `Task` with a pool of `Kind`, and returns an `LRN`; `load` brings back what was
+exported.
+"""
 
 import importlib
 import os
@@ -38,7 +42,7 @@ _PUBLIC = {
     "UserError": "errors",
     "load": "serving.model",
 }
-__all__ = ["LRN", "Benchmark", "Kind", "Task", "UserError", "load", "train"]
+__all__ = ["train", "Task", "Kind", "LRN", "load", "Benchmark", "UserError"]
 
 
 def train(tasks, pool="paper", *, name="tasks", workdir="", export_dir="", **settings):

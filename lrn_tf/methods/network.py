@@ -26,8 +26,8 @@ class LRN(keras.Model):
     modules' layers can.
 
     Example:
-        model = lrn_tf.train(tasks, pool, depth=3)
-        probabilities = model(images, ["colour", "shape"])
+        >>> model = lrn_tf.train(tasks, pool, depth=3)
+        >>> probabilities = model(images, ["colour", "shape"])
 
     Args:
         kinds: a list of kinds, or a `Pool` for the problem.
