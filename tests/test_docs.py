@@ -1,14 +1,21 @@
 """What the documents print is run: the README's program, and the tutorial from an empty folder."""
 
+import ast
 import functools
+import http.server
 import json
 import pathlib
 import re
 import shlex
 import subprocess
 import sys
+import threading
 
+import numpy as np
 import pytest
+import tensorflow as tf
+
+import lrn_tf
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"^```(\w+)(?: file=(\S+))?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -82,6 +89,50 @@ def test_the_tutorial(forked, tmp_path):
         ]
     )
     assert (tmp_path / "report/index.html").stat().st_size > 50_000
+
+
+class Rest(http.server.BaseHTTPRequestHandler):
+    """TensorFlow Serving's `predict`, in columns: https://www.tensorflow.org/tfx/serving/api_rest."""
+
+    def do_POST(self):
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        assert self.path == "/v1/models/digits:predict" and set(asked) == {"signature_name", "inputs"}
+        signature = self.server.model.signatures[asked["signature_name"]]
+        specs = signature.structured_input_signature[1]
+        given = {name: tf.constant(x, specs[name].dtype) for name, x in asked["inputs"].items()}
+        outputs = {name: x.numpy() for name, x in signature(**given).items()}
+        plain = {
+            name: np.char.decode(x.astype(bytes)) if x.dtype == object else x for name, x in outputs.items()
+        }
+        body = json.dumps({"outputs": {name: x.tolist() for name, x in plain.items()}}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+def test_the_client_of_a_server(exported, tmp_path):
+    (code,) = (code for _, file, code in blocks("docs/serving.md") if file == "client.py")
+    (tmp_path / "client.py").write_text(code)
+    images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 1)).astype(np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    with http.server.HTTPServer(("localhost", 0), Rest) as server:
+        server.model = tf.saved_model.load(str(exported / "model"))
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://localhost:{server.server_port}/v1/models/digits:predict"
+        command = [sys.executable, "client.py", url, "images.npy", "digit 7"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        server.shutdown()
+    assert done.returncode == 0, done.stderr
+    expected = lrn_tf.load(exported / "model")(images, ["digit 7"] * 3)
+    names, probabilities = (
+        ast.literal_eval(part + "]") for part in done.stdout.strip()[:-1].split("] ", 1)
+    )
+    assert names == list(expected["class_name"])
+    np.testing.assert_allclose(probabilities, expected["probabilities"], rtol=1e-5)
 
 
 def test_the_notebook_is_the_tutorial():
