@@ -10,19 +10,25 @@ import sys
 import tempfile
 import typing
 
-# Keras reads it on import; modules and router are TensorFlow code.
-os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-if "tensorflow" not in sys.modules:  # which reads them on import
-    # By itself TensorFlow uses oneDNN on CPUs with AVX512-VNNI or newer only, and what a run computes
-    # should not depend on that.
+
+def _tune():
+    """What TensorFlow reads from the environment on import, where the user has not set it."""
+    # By itself it uses oneDNN on CPUs with AVX512-VNNI or newer only, and what a run computes should not
+    # depend on that.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     # On GPUs, cuDNN's search for the fastest convolution begins anew with each size of a group of examples,
     # and XLA's for the fastest product with each program: measured, they cost more than they gain.
     os.environ.setdefault("TF_CUDNN_USE_AUTOTUNE", "0")
     for flag in ("--xla_gpu_autotune_level=0", "--xla_gpu_enable_triton_gemm=false"):
         flags = os.environ.get("XLA_FLAGS", "")
-        if flag.partition("=")[0] not in flags:  # the user's word counts
+        if flag.partition("=")[0] not in flags:
             os.environ["XLA_FLAGS"] = f"{flags} {flag}".strip()
+
+
+# Keras reads it on import; modules and router are TensorFlow code.
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+if "tensorflow" not in sys.modules:
+    _tune()
 
 if typing.TYPE_CHECKING:  # what is looked up by name below
     from lrn_tf.data.benchmarks import Benchmark

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from lrn_tf.data.problem import Problem
 from lrn_tf.devices import replicas
+from lrn_tf.devices.start import on_gpu
 from lrn_tf.learning import averages, ppo, reward
 from lrn_tf.learning.adam import Adam
 from lrn_tf.learning.moments import RunningMoments
@@ -70,11 +71,11 @@ class LRNMethod(Modular):
                 self.frozen = tf.Variable(tf.zeros(len(pool), tf.bool), trainable=False, name="frozen")
         self.coefficients = ppo.Coefficients(entropy=settings.entropy)
         self._in_bonus = _with_rivals(pool)
-        if settings.price:  # PASS costs nothing
-            self._gflop = np.append(2e-9 * cost.of_kinds(pool)[pool.kind], 0).astype(np.float32)
+        # To count operations takes seconds.
+        self._gflop_of_kinds = 2e-9 * cost.of_kinds(pool) if settings.price else None
         # The router's shapes are static, so XLA can fuse it; the groups of the modules are not. On CPUs
         # XLA makes bfloat16 slower than float32, TensorFlow's own kernels make it faster.
-        jit = settings.dtype == "float32" or bool(tf.config.list_logical_devices("GPU"))
+        jit = settings.dtype == "float32" or on_gpu()
         self.route = tf.function(self._route, jit_compile=jit, autograph=False)
         self._part_of_gradients = tf.function(self._part_of_gradients, jit_compile=jit, autograph=False)
         self._descend = tf.function(self._descend, jit_compile=jit, autograph=False)
@@ -168,7 +169,7 @@ class LRNMethod(Modular):
         bonus = reward.module_bonus(chosen, could, self._in_bonus, self.settings.bonus)
         rewards = reward.rewards(loss, episodes.actions, episodes.open, bonus, self.settings.pay_loss)
         if self.settings.price:
-            rewards -= self.settings.price * tf.gather(tf.constant(self._gflop), episodes.actions)
+            rewards -= self.settings.price * self._gflop(episodes.actions)
         values = self.moments.in_nats(episodes.values)
         values = ppo.known_values(rewards, values, episodes.open, self.coefficients.gamma)
         advantage = ppo.advantages(rewards, values, self.coefficients.gamma, self.coefficients.gae_lambda)
@@ -223,8 +224,7 @@ class LRNMethod(Modular):
         entropy = [averages.mean(episodes.entropy[:, t], free[:, t]) for t in range(self.settings.depth)]
         priced = {}
         if self.settings.price:
-            gflop = tf.gather(tf.constant(self._gflop), episodes.actions)
-            priced = {"route/gflop": tf.reduce_mean(tf.reduce_sum(gflop, axis=1))}
+            priced["route/gflop"] = tf.reduce_mean(tf.reduce_sum(self._gflop(episodes.actions), axis=1))
         return {
             **priced,
             "route/length": tf.reduce_mean(tf.reduce_sum(added, axis=1)),
@@ -233,6 +233,11 @@ class LRNMethod(Modular):
             "route/entropy_of_batch_mean": tf.reduce_mean(self._entropy_of_batch(episodes)),
             **_of_each_step("route_entropy", entropy),
         }
+
+    def _gflop(self, actions):
+        """What the modules of actions compute for an example, in 10^9 operations; PASS does nothing."""
+        of_actions = np.append(self._gflop_of_kinds[self.pool.kind], 0)
+        return tf.gather(tf.constant(of_actions, tf.float32), actions)
 
     def _entropy_of_batch(self, episodes):
         """Entropy in nats of the actions that the whole batch took, at each step: (T,).

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
+from lrn_tf.devices.start import on_gpu
 from lrn_tf.modules.pool import INPUT, OUTPUT, Pool
 from lrn_tf.modules.waves import Waves
 from lrn_tf.modules.weights import LARGE, call, is_stack, make_weights, split
@@ -339,14 +340,10 @@ def replace(buffer, rows, values):
         return tf.tensor_scatter_nd_update(buffer, rows[:, None], values)
     # GPUs scatter a row in one thread, number by number, which is 1.6 ms for 128 images of 32x32x32; they
     # stitch in as many threads as there are numbers.
+    shape = tf.shape(buffer)  # not there, or the buffer would be copied
     with tf.device("CPU:0"):
-        every = tf.range(tf.shape(buffer)[0])
+        every = tf.range(shape[0])
     return tf.ensure_shape(tf.dynamic_stitch([every, rows], [buffer, values]), buffer.shape)
-
-
-def on_gpu() -> bool:
-    """Whether GPUs will run what is traced."""
-    return bool(tf.config.list_logical_devices("GPU"))
 
 
 def filled_up(answers, width):
