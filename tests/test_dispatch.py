@@ -14,6 +14,7 @@ from lrn_tf.modules.dispatch import Modules, run_all
 from lrn_tf.modules.pool import HIDDEN, INPUT, OUTPUT, Demand, Given, Kind, Pool
 from lrn_tf.modules.waves import Waves
 from lrn_tf.modules.weights import LARGE, is_stack, split
+from lrn_tf.serving.operations import COMPUTING, SERVING
 
 BATCH, DEPTH = 12, 5
 IMAGES_8 = ("images", (8, 8, 1))
@@ -303,6 +304,22 @@ def test_what_else_an_example_brings_does_not_count(name, named_pool, rules):
     floating = [i for i, x in enumerate(inputs) if x.dtype.is_floating]
     for i, gradient in zip(floating, found[1], strict=True):
         assert [bool(np.any(row)) for row in gradient] == [b == i for b in brought]
+
+
+def test_what_is_traced_for_gpus_may_be_exported(monkeypatch, named_pool):
+    """Nothing in it but what `lrn_tf.load` lets pass."""
+    monkeypatch.setattr("lrn_tf.modules.dispatch.on_gpu", lambda: True)
+    pool = named_pool("paper_2")
+    modules, (shape,) = make_modules(pool), [given.shape for given in pool.inputs]
+    given = tf.TensorSpec((None, *shape)), tf.TensorSpec((None, DEPTH), tf.int32)
+    graph = tf.function(modules, autograph=False).get_concrete_function(*given).graph.as_graph_def()
+    operations = {node.op for part in (graph, *graph.library.function) for node in nodes(part)}
+    assert "DynamicStitch" in operations
+    assert operations <= COMPUTING | SERVING
+
+
+def nodes(graph):
+    return graph.node_def if hasattr(graph, "node_def") else graph.node
 
 
 def test_tokens_keep_their_numbers_in_bfloat16():

@@ -33,9 +33,9 @@ COMPUTING = frozenset(
     # where numbers stand
     " Rank TensorListElementShape TensorListFromTensor TensorListGetItem TensorListLength TensorListReserve"
     " TensorListSetItem TensorListStack"
-    " BatchToSpaceND BroadcastTo ConcatV2 ExpandDims Fill GatherNd GatherV2 MirrorPad OneHot Pack Pad PadV2"
-    " Range Reshape ReverseV2 ScatterNd Shape Size Slice SpaceToBatchND Split SplitV Squeeze StridedSlice"
-    " TensorScatterUpdate Tile Transpose Unpack UpperBound Where".split()
+    " BatchToSpaceND BroadcastTo ConcatV2 DynamicStitch ExpandDims Fill GatherNd GatherV2 MirrorPad OneHot"
+    " Pack Pad PadV2 Range Reshape ReverseV2 ScatterNd Shape Size Slice SpaceToBatchND Split SplitV Squeeze"
+    " StridedSlice TensorScatterUpdate Tile Transpose Unpack UpperBound Where".split()
 )
 # A server written in C++ needs these, too: it finds variables by their names, and restores them from a
 # file by functions of the graph. Functions that hold one are left out of what is loaded here.
