@@ -380,7 +380,7 @@ def test_a_folder_in_use_is_refused(folder):
 
 def test_settings_of_a_stranger_are_told_in_one_line(folder):
     make(folder, init_from="a\nb\x1b[2J" + 1000 * "c").create(ABOUT)
-    with pytest.raises(UserError, match=r"--init_from was a\\nb\\x1b\[2Jc+, is \)") as caught:
+    with pytest.raises(UserError, match=r"--init_from was a\\nb\\x1b\[2Jc+, is ; --bonus") as caught:
         make(folder).check()
     assert str(caught.value).isprintable() and len(str(caught.value)) < 1000
 

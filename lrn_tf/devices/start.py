@@ -59,10 +59,3 @@ def find_devices() -> str:
     if gpus := tf.config.list_physical_devices("GPU"):
         return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
     return f"CPU ({os.cpu_count()} cores)"
-
-
-def on_gpu() -> bool:
-    """Whether GPUs will run what is traced. It starts the devices."""
-    import tensorflow as tf
-
-    return bool(tf.config.list_logical_devices("GPU"))

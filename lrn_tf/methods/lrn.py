@@ -5,7 +5,6 @@ import tensorflow as tf
 
 from lrn_tf.data.problem import Problem
 from lrn_tf.devices import replicas
-from lrn_tf.devices.start import on_gpu
 from lrn_tf.learning import averages, ppo, reward
 from lrn_tf.learning.adam import Adam
 from lrn_tf.learning.moments import RunningMoments
@@ -14,6 +13,7 @@ from lrn_tf.methods.modular import Modular, pool_of
 from lrn_tf.methods.network import LRN
 from lrn_tf.modules import cost
 from lrn_tf.modules.decision_process import DecisionProcess
+from lrn_tf.modules.dispatch import on_gpu
 from lrn_tf.modules.pool import Pool
 from lrn_tf.router.episodes import Episodes, revisit, route
 from lrn_tf.router.router import Router, actor_for

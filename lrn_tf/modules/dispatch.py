@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from lrn_tf.devices.start import on_gpu
 from lrn_tf.modules.pool import INPUT, OUTPUT, Pool
 from lrn_tf.modules.waves import Waves
 from lrn_tf.modules.weights import LARGE, call, is_stack, make_weights, split
@@ -344,6 +343,11 @@ def replace(buffer, rows, values):
     with tf.device("CPU:0"):
         every = tf.range(shape[0])
     return tf.ensure_shape(tf.dynamic_stitch([every, rows], [buffer, values]), buffer.shape)
+
+
+def on_gpu() -> bool:
+    """Whether GPUs will run what is traced. It starts the devices."""
+    return bool(tf.config.list_logical_devices("GPU"))
 
 
 def filled_up(answers, width):
