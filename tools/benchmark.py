@@ -32,7 +32,7 @@ from lrn_tf.learning.objectives import Objectives
 from lrn_tf.methods.build import describe
 from lrn_tf.methods.lrn import LRNMethod
 from lrn_tf.modules.built_in import POOLS, make_pool
-from lrn_tf.modules.dispatch import run_all
+from lrn_tf.modules.dispatch import on_gpu, run_all
 from lrn_tf.modules.pool import build_layer
 from lrn_tf.results.evaluation import BATCH_SIZE, Evaluator
 from lrn_tf.training.train import start
@@ -163,7 +163,7 @@ def main(_):
 def peak_memory() -> str:
     """The most that was in use so far: of the process, and of a GPU."""
     peak = f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB"
-    if tf.config.list_logical_devices("GPU"):
+    if on_gpu():
         peak += f", of the GPU {tf.config.experimental.get_memory_info('GPU:0')['peak'] / 2**30:.2f} GiB"
     return peak
 

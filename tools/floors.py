@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from lrn_tf.modules import cost
+from lrn_tf.modules.dispatch import on_gpu
 from lrn_tf.router.actors import HEADS, PointerActor
 from lrn_tf.router.router import Router
 
@@ -33,7 +34,7 @@ class Machine:
 
 def measure_machine(dtype: str) -> Machine:
     # As large as takes the device milliseconds, which hide what a launch and reading the result take.
-    size, count = (8192, 1 << 30) if tf.config.list_logical_devices("GPU") else (2048, 1 << 26)
+    size, count = (8192, 1 << 30) if on_gpu() else (2048, 1 << 26)
     x = tf.cast(tf.random.normal((size, size)), dtype)
     long = tf.zeros(count, tf.float32)
     return Machine(

@@ -52,8 +52,8 @@ def measure(settings: Settings, run: Run, data) -> tuple[float, np.ndarray]:
 
     method, _ = restore_method(run, settings.pool if settings.pool not in POOLS else "")
     found = Evaluator(method, data.test, data.problem)()
-    of_module = np.append(2e-9 * cost.of_kinds(method.pool)[method.pool.kind], 0)
-    return found.accuracy, of_module[np.minimum(found.paths, found.num_modules)].sum(axis=1)
+    products = cost.of_actions(method.pool, cost.of_kinds(method.pool))
+    return found.accuracy, 2e-9 * products[found.paths].sum(axis=1)
 
 
 def show(wanted: dict[Settings, str], found: dict[Settings, Run]) -> None:

@@ -72,7 +72,7 @@ class LRNMethod(Modular):
         self.coefficients = ppo.Coefficients(entropy=settings.entropy)
         self._in_bonus = _with_rivals(pool)
         # To count operations takes seconds.
-        self._gflop_of_kinds = 2e-9 * cost.of_kinds(pool) if settings.price else None
+        self._products = cost.of_actions(pool, cost.of_kinds(pool)) if settings.price else None
         # The router's shapes are static, so XLA can fuse it; the groups of the modules are not. On CPUs
         # XLA makes bfloat16 slower than float32, TensorFlow's own kernels make it faster.
         jit = settings.dtype == "float32" or on_gpu()
@@ -236,8 +236,7 @@ class LRNMethod(Modular):
 
     def _gflop(self, actions):
         """What the modules of actions compute for an example, in 10^9 operations; PASS does nothing."""
-        of_actions = np.append(self._gflop_of_kinds[self.pool.kind], 0)
-        return tf.gather(tf.constant(of_actions, tf.float32), actions)
+        return tf.gather(tf.constant(2e-9 * self._products, tf.float32), actions)
 
     def _entropy_of_batch(self, episodes):
         """Entropy in nats of the actions that the whole batch took, at each step: (T,).

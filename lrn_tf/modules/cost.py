@@ -67,3 +67,8 @@ def of_kinds(pool: Pool) -> np.ndarray:
         tokens = pool.takes_tokens(k)
         costs.append(multiply_adds(build_layer(kind, tokens), kind.input, tokens))
     return np.array(costs)
+
+
+def of_actions(pool: Pool, of_kinds: np.ndarray) -> np.ndarray:
+    """Multiply-adds of each module, from those of the kinds, and of PASS, which is last and has none."""
+    return np.append(of_kinds[pool.kind], 0)

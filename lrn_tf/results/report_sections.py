@@ -306,9 +306,7 @@ def cost(shown: Shown):
     e, method = shown.evaluation, shown.method
     if method.pool is not None:
         of_kinds, parameters = costs.of_kinds(method.pool), method.pool.count_parameters()
-        # The number past the last module adds none.
-        of_module = np.append(of_kinds[method.pool.kind], 0)
-        paths = of_module[np.minimum(e.paths, e.num_modules)].sum(axis=1)
+        paths = costs.of_actions(method.pool, of_kinds)[e.paths].sum(axis=1)
         yield page.paragraph(
             f"The modules of one example's network take {paths.mean() / 1e6:,.3f} million multiply-adds on"
             f" average, {paths.min() / 1e6:,.3f} at the least and {paths.max() / 1e6:,.3f} at the most."
