@@ -24,7 +24,7 @@ SGD_METHODS = ("routing", "cross_stitch", "task_fc", "task_head", "shared")
 METHODS = MODULAR + SGD_METHODS
 FLOAT32_MAX = 3.4028234e38
 BENCHMARKS = ("digits_mtl", "mnist_mtl", "cifar_mtl", "min_mtl", "mixed_mtl")
-POOLS = ("paper", "residual", "transformer", "mixed")
+POOLS = ("paper", "residual", "wide_1", "wide_2", "wide_4", "transformer", "mixed")
 # What a name may be instead of a built-in's.
 FUNCTION, FOLDER = "FILE.py:FUNCTION", "a folder"
 
@@ -111,9 +111,9 @@ class Settings:
     )
     pool: str = setting(
         "paper",
-        "Kinds of modules: the paper's six; residual blocks; a transformer's; mixed, which takes inputs of"
-        " any shape (these three are not from the paper); or a function of yours, of a problem and dup,"
-        " that returns a list of lrn_tf.Kind",
+        "Kinds of modules: the paper's six; residual blocks; the stages of a WRN-16-1, -2 or -4; a"
+        " transformer's; mixed, which takes inputs of any shape (all but the first are not from the paper);"
+        " or a function of yours, of a problem and dup, that returns a list of lrn_tf.Kind",
         choices=POOLS,
         or_else=(FUNCTION,),
         methods=MODULAR,
@@ -267,6 +267,12 @@ class Settings:
     )
     entropy: float = setting(
         0.01, "Coefficient of the policy's entropy in PPO's loss" + OURS, low=0.0, methods=LRNS
+    )
+    router_rate: float = setting(
+        1.0,
+        "The router's learning rate, as a factor on --learning_rate" + OURS,
+        low=0.0,
+        methods=LRNS,
     )
     minibatch_size: int = setting(
         64, "Episodes per minibatch of PPO; divides batch_size", low=1, methods=LRNS

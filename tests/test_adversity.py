@@ -42,7 +42,7 @@ def folder(tmp_path):
     "arguments, said",
     [
         (["--benchmark=imagenet"], ["--benchmark=imagenet is unknown", "digits_mtl, mnist_mtl, cifar_mtl"]),
-        (["--pool=papers"], ["--pool=papers is unknown", "paper, residual, transformer, mixed, FILE"]),
+        (["--pool=papers"], ["--pool=papers is unknown", "paper, residual, wide_1, wide_2, wide_4, transformer, mixed, FILE"]),
         (["--method=sgd"], ["--method=sgd is unknown", "lrn"]),
         (["--pay_loss=never"], ["every_step, until_output, terminal"]),
         (["--heads=mine"], ["--heads=mine is unknown", "shared, task"]),
@@ -201,7 +201,7 @@ def refused(folder, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "pool, smallest", [("paper", 2), ("residual", 3), ("transformer", 2), ("mixed", 3)]
+    "pool, smallest", [("paper", 2), ("residual", 3), ("wide_2", 4), ("transformer", 2), ("mixed", 3)]
 )
 def test_a_depth_in_which_no_network_fits(refused, pool, smallest):
     said = refused(depth=1, pool=pool)

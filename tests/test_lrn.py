@@ -133,6 +133,16 @@ def test_learning_rate_0_changes_no_weight(training):
     assert all(np.array_equal(a, w) for a, w in zip(before, weights, strict=True))
 
 
+def test_the_router_has_a_learning_rate_of_its_own(training, monkeypatch):
+    rates = []
+    monkeypatch.setattr(training.lrn, "train_router", lambda *given: rates.append(float(given[-1])) or {})
+    monkeypatch.setattr(
+        training.lrn, "settings", dataclasses.replace(training.lrn.settings, router_rate=0.25)
+    )
+    training.lrn.train_step(*training.examples, SEED, tf.constant(1e-2))
+    assert rates == [pytest.approx(0.25e-2)]
+
+
 def test_a_step_is_deterministic(training):
     first = training.run(3), training.state()
     training.restart()

@@ -266,6 +266,21 @@ def test_parameters_of_residual_blocks():
     }
 
 
+@pytest.mark.parametrize("factor", [1, 2, 4])
+def test_a_network_of_wide_is_a_wide_residual_network(factor):
+    """Of 16 layers: one of each kind, whatever depth there is, and the parameters of a WRN-16."""
+    pool = pool_of(f"wide_{factor}", images_of((9, 9, 3), *[(CLASSES, 5)] * 2), 1)
+    assert [kind.name for kind in pool.kinds] == ["full", "half", "quarter", "out"]
+    assert [pool.followers(k) for k in range(4)] == [[1], [2], [3], []]
+    first, second, third = (factor * width for width in (16, 32, 64))
+    assert pool.count_parameters() == {
+        "full": 9 * 3 * 16 + 16 + block(16, first) + block(first, first),
+        "half": block(first, second) + block(second, second),
+        "quarter": block(second, third) + block(third, third),
+        "out": 2 * third + third * 5 + 5,
+    }
+
+
 @pytest.mark.parametrize("dup", [1, 10])
 def test_residual_blocks_have_an_order_of_magnitude_fewer_parameters_than_the_papers_pool(dup):
     posed = images_of((32, 32, 3), *[(CLASSES, 5)] * 20)
@@ -371,6 +386,8 @@ CASES = [
     ("paper", images_of((9, 7, 3), (CLASSES, 3), (NUMBERS, 2), heads="task")),
     ("residual", images_of((4, 4, 1), (CLASSES, 3), (CLASSES, 3))),
     ("residual", images_of((9, 7, 3), (CLASSES, 3), (NUMBERS, 2))),
+    ("wide_1", images_of((4, 4, 1), (CLASSES, 3), (CLASSES, 3))),
+    ("wide_4", images_of((9, 7, 3), (CLASSES, 3), (NUMBERS, 2), heads="task")),
     ("transformer", images_of((4, 4, 1), (CLASSES, 3), (CLASSES, 3))),
     ("transformer", images_of((9, 7, 3), (CLASSES, 3), (NUMBERS, 2))),
     ("mixed", images_of((4, 4, 1), (CLASSES, 3), (CLASSES, 3))),
@@ -411,7 +428,7 @@ def test_every_task_has_copies_of_what_it_shares_and_one_of_what_is_its_own(name
         assert len(set(names[pool.may[:, m]])) == 1
 
 
-@pytest.mark.parametrize("name", ["paper", "residual", "transformer"])
+@pytest.mark.parametrize("name", ["paper", "residual", "wide_1", "transformer"])
 def test_pools_of_images_take_no_other_input(name):
     posed = everything()
     with pytest.raises(UserError, match=f"--pool={name} needs images of one size.*rows \\[7\\]"):

@@ -133,7 +133,8 @@ class LRNMethod(Modular):
         scaled = self.moments.standardise(returns)
         explained = tf.unstack(ppo.explained_variance(episodes.values, scaled, episodes.open))
         self.moments.update(returns, episodes.open)
-        statistics = self.train_router(inputs, tasks, episodes, advantage, scaled, seed, learning_rate)
+        rate = learning_rate * self.settings.router_rate
+        statistics = self.train_router(inputs, tasks, episodes, advantage, scaled, seed, rate)
 
         return {
             **self.objectives.means(loss, right, tasks),

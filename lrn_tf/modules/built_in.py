@@ -1,5 +1,6 @@
 """The built-in pools: functions from a problem and `dup` to a list of kinds, as a user's own are."""
 
+import functools
 from collections.abc import Callable
 
 import keras
@@ -13,6 +14,7 @@ from lrn_tf.modules.pool import HIDDEN, INPUT, OUTPUT, Kind, Pool, Signature
 EPSILON = 1e-5
 FILTERS, UNITS = 32, 256  # of the paper's
 WIDTHS = 32, 64, 128  # channels of residual blocks, before the first halving and after each
+STEM, STAGES = 16, (16, 32, 64)  # channels of wide's first convolution, and of its stages over the factor
 PATCH, TOKEN, HEADS = 4, 64, 4  # pixels of a patch's side, width of what is made of it, attention heads
 VECTOR, SMALL = 64, 16  # of mixed: the vectors in which inputs meet, channels or width before that
 
@@ -35,8 +37,7 @@ def paper(problem: Problem, dup: int) -> list[Kind]:
 def residual(problem: Problem, dup: int) -> list[Kind]:
     """Pre-activation residual blocks (He et al. 2016), two of which halve the image (ours)."""
     image = problem.the_image("--pool=residual").shape
-    sides = [tuple(-(-side // 2**level) for side in image[:2]) for level in range(3)]
-    full, half, quarter = ((*side, width) for side, width in zip(sides, WIDTHS, strict=True))
+    full, half, quarter = _halved(image, WIDTHS)
     return [
         Kind("stem", INPUT, image, full, lambda: _convolution(WIDTHS[0]), dup),
         Kind("block", HIDDEN, full, full, lambda: ResidualBlock(WIDTHS[0]), dup),
@@ -46,6 +47,25 @@ def residual(problem: Problem, dup: int) -> list[Kind]:
         Kind("block_quarter", HIDDEN, quarter, quarter, lambda: ResidualBlock(WIDTHS[2]), dup),
         *output_kinds("out_half", half, _pooled_out, problem, dup),
         *output_kinds("out_quarter", quarter, _pooled_out, problem, dup),
+    ]
+
+
+def wide(problem: Problem, dup: int, factor: int) -> list[Kind]:
+    """The stages of a WRN-16 (Zagoruyko and Komodakis 2016), so that every network is one (ours).
+
+    A kind is a stage, two residual blocks, and no two stages have the same shapes. So a router decides who
+    shares a stage with whom, and cannot prefer other kinds of networks because they learn sooner.
+
+    Args:
+        factor: of its widths, their k.
+    """
+    image = problem.the_image(f"--pool=wide_{factor}").shape
+    full, half, quarter = _halved(image, [factor * width for width in STAGES])
+    return [
+        Kind("full", INPUT, image, full, lambda: _stack(_convolution(STEM), *_stage(full, 1)), dup),
+        Kind("half", HIDDEN, full, half, lambda: _stack(*_stage(half, 2)), dup),
+        Kind("quarter", HIDDEN, half, quarter, lambda: _stack(*_stage(quarter, 2)), dup),
+        *output_kinds("out", quarter, _pooled_out, problem, dup),
     ]
 
 
@@ -73,7 +93,13 @@ def mixed(problem: Problem, dup: int) -> list[Kind]:
     ]
 
 
-POOLS = {"paper": paper, "residual": residual, "transformer": transformer, "mixed": mixed}
+POOLS = {
+    "paper": paper,
+    "residual": residual,
+    **{f"wide_{factor}": functools.partial(wide, factor=factor) for factor in (1, 2, 4)},
+    "transformer": transformer,
+    "mixed": mixed,
+}
 
 
 def make_pool(kinds: Callable[[Problem, int], list[Kind]] | list[Kind], problem: Problem, settings) -> Pool:
@@ -158,6 +184,16 @@ def _stack(*layers):
 
 def _convolution(filters, strides=1):
     return keras.layers.Conv2D(filters, 3, strides=strides, padding="same")
+
+
+def _halved(image, widths):
+    """Shapes of features: as large as the image, then with half the sides of those before."""
+    sides = [tuple(-(-side // 2**level) for side in image[:2]) for level in range(len(widths))]
+    return [(*side, width) for side, width in zip(sides, widths, strict=True)]
+
+
+def _stage(features, strides):
+    return ResidualBlock(features[-1], strides), ResidualBlock(features[-1])
 
 
 def _conv(filters):
