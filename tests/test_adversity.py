@@ -42,7 +42,13 @@ def folder(tmp_path):
     "arguments, said",
     [
         (["--benchmark=imagenet"], ["--benchmark=imagenet is unknown", "digits_mtl, mnist_mtl, cifar_mtl"]),
-        (["--pool=papers"], ["--pool=papers is unknown", "paper, residual, wide_1, wide_2, wide_4, transformer, mixed, FILE"]),
+        (
+            ["--pool=papers"],
+            [
+                "--pool=papers is unknown",
+                "paper, residual, wide_1, wide_2, wide_4, transformer, mixed, FILE",
+            ],
+        ),
         (["--method=sgd"], ["--method=sgd is unknown", "lrn"]),
         (["--pay_loss=never"], ["every_step, until_output, terminal"]),
         (["--heads=mine"], ["--heads=mine is unknown", "shared, task"]),

@@ -214,7 +214,11 @@ def test_workdir_names_what_runs_differ_in():
             (*BENCHMARKS, str(FLAG_FILES), "a.py:tasks"),
             ("", "mnist", "MNIST_MTL", "no/folder"),
         ),
-        ("pool", ("paper", "residual", "wide_2", "transformer", "mixed", "a.py:kinds"), ("wide_3", str(FLAG_FILES))),
+        (
+            "pool",
+            ("paper", "residual", "wide_2", "transformer", "mixed", "a.py:kinds"),
+            ("wide_3", str(FLAG_FILES)),
+        ),
         ("method", ("lrn",), ("none",)),
         ("pay_loss", ("every_step", "until_output", "terminal"), ("never",)),
         ("examples_per", ("task", "label"), ("class",)),
