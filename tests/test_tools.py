@@ -12,7 +12,9 @@ import subprocess
 import grid
 import numpy as np
 import pytest
+from made_runs import make_run
 
+import lrn_tf
 from lrn_tf.data.benchmarks import asked, load
 from lrn_tf.errors import UserError
 from lrn_tf.settings import resolve
@@ -151,6 +153,66 @@ def test_price_finds_what_accuracy_costs(forked, tmp_path):
     assert priced["metrics"]["route/gflop"] > 0
 
 
+def test_worth_compares_ways_by_how_many_examples_there_are(forked, tmp_path):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    ways = {
+        "lrn": dict(method="lrn"),
+        "shared": dict(method="unrouted", paths="shared"),
+        "task": dict(method="unrouted", paths="task"),
+        "own": dict(method="unrouted", paths="own", dup=20),
+    }
+    for (i, (way, given)), seed in itertools.product(enumerate(ways.items()), (0, 1)):
+        # The smaller number of examples has not been trained on yet.
+        make_run(folder / f"{way}_0_seed_{seed}", [0.1, 0.5 + 0.1 * i + 0.02 * seed], seed=seed, **given)
+    given = (
+        "--benchmark=cifar_mtl",
+        "--seeds=2",
+        "--sizes=0,100",
+        "--own=20",
+        "--output=out",
+        "--plot_only",
+    )
+    end, said, errors = forked(TOOLS / "worth.py", list(given), tmp_path)
+    assert end == 0, errors[-2000:]
+    missing = [f"{way}_100_seed_{seed}" for way in ways for seed in (0, 1)]
+    assert [re.search(r"out/(\w+)", line)[1] for line in errors.splitlines()] == missing
+    # The last epoch's, the mean of both seeds.
+    table = ["| examples | 1,280 |", "| --- | --- |"]
+    table += [f"| {way} | {51 + 10 * i:.1f} |" for i, way in enumerate(ways)]
+    assert said.splitlines() == [*table, "out/worth.csv, out/worth.png"]
+    rows = list(csv.DictReader((folder / "worth.csv").open()))
+    assert [(row["way"], row["seed"]) for row in rows] == list(itertools.product(ways, "01"))
+    assert {(row["examples"], row["epochs"], row["split"]) for row in rows} == {("1280", "2", "test")}
+    assert [float(row["accuracy"]) for row in rows[:3]] == [0.5, 0.52, 0.6]
+    assert (folder / "worth.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.fixture
+def conflict(monkeypatch):
+    monkeypatch.syspath_prepend(str(TOOLS))
+    return importlib.import_module("conflict")
+
+
+def test_every_other_task_has_other_pictures_in_conflict(conflict, monkeypatch):
+    # Each block of 2x2 pixels has a number of its own.
+    block = np.kron(np.arange(6).reshape(2, 3), np.ones((2, 2), int))
+    images = (block[None, ..., None] + [[[[10]]], [[[100]]], [[[200]]]]).astype(np.uint8)  # (3, 4, 6, 1)
+    answers = np.array([0, 1, 1])
+    plain = [lrn_tf.Task(name, images, answers, (images[:2], answers[:2])) for name in "abcd"]
+    monkeypatch.setattr(conflict, "load", lambda *_: None)
+    monkeypatch.setattr(conflict, "tasks_of", lambda _: plain)
+    order = conflict.shuffled()[1].x[0, ::2, ::2, 0].ravel() - 10
+    assert sorted(order) == list(range(6)) and list(order) != sorted(order)
+    other = np.kron(order.reshape(2, 3), np.ones((2, 2), int))[None, ..., None]
+    moved = images - block[None, ..., None] + other
+    for make, expected in ((conflict.inverted, 255 - images), (conflict.shuffled, moved)):
+        for k, (task, given) in enumerate(zip(make(), plain, strict=True)):
+            assert task.name == given.name and task.y is answers and task.test[1] is given.test[1]
+            np.testing.assert_array_equal(task.x, expected if k % 2 else images)
+            np.testing.assert_array_equal(task.test[0], (expected if k % 2 else images)[:2])
+
+
 def test_table_1_trains_every_run_once_and_tells_what_came_out(run, tmp_path):
     def table(*arguments):
         lists = ("--benchmarks=digits_mtl", "--methods=task_head,shared", "--seeds=2", "--examples=1280")
@@ -253,7 +315,7 @@ def test_bad_lists_are_one_line(run, tool, argument, said):
 
 
 @pytest.mark.parametrize(
-    "tool", ["benchmark.py", "early_phase.py", "scaling.py", "table1.py", "transfer.py"]
+    "tool", ["benchmark.py", "early_phase.py", "scaling.py", "table1.py", "transfer.py", "worth.py"]
 )
 def test_bad_input_is_one_line(run, tool):
     done = run(tool, "--dup=0")

@@ -26,6 +26,7 @@ import dataclasses
 import pathlib
 import statistics
 
+import apart
 import numpy as np
 from absl import flags
 
@@ -53,20 +54,16 @@ def define_flags() -> None:
 
 
 def tasks_of(benchmark, few, shots, rng):
-    """Its tasks as a user has them; those in `few` have so many training examples of each class."""
-    (spec,), found = benchmark.problem.inputs, []
-    for k, task in enumerate(benchmark.problem.tasks):
+    """Its tasks; those in `few` have so many training examples of each class."""
+    for task in benchmark.problem.tasks:
         if task.form != CLASSES:
             raise UserError(f"task {task.name!r} has no classes; choose a benchmark whose tasks have")
-        train, test = (
-            part.some(np.flatnonzero(part.task == k)) for part in (benchmark.train, benchmark.test)
-        )
-        if k in few:
-            of_class = [np.flatnonzero(train.target == c) for c in range(task.width)]
-            train = train.some(np.concatenate([rng.permutation(rows)[:shots] for rows in of_class]))
-        (x, y), held_out = ((part.inputs[0][part.row], part.target) for part in (train, test))
-        found.append(lrn_tf.Task(task.name, x, y, held_out, task.answers, input=spec.name))
-    return found
+    tasks = list(apart.tasks_of(benchmark))
+    for k in sorted(few):
+        of_class = [np.flatnonzero(tasks[k].y == c) for c in range(len(tasks[k].answers))]
+        rows = np.concatenate([rng.permutation(rows)[:shots] for rows in of_class])
+        tasks[k] = dataclasses.replace(tasks[k], x=tasks[k].x[rows], y=tasks[k].y[rows])
+    return tasks
 
 
 def transfer(settings, folder):
