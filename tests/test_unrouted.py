@@ -75,7 +75,8 @@ def test_who_takes_which(named_pool):
         and drawn[0] == unrouted(pool, "task").paths(tf.range(2)).numpy().tolist()
     )
     with pytest.raises(
-        UserError, match="--dup=1 is too small for --paths=own: 2 tasks want .*choose --dup=[24]"
+        UserError,
+        match="--paths=own wants [24] .* modules for 2 tasks, .* has 1 with --dup=1; choose --dup=[24]",
     ):
         unrouted(named_pool("paper_1"), "own", dup=1)
 

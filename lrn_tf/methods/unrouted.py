@@ -84,10 +84,12 @@ class Unrouted(Modular):
                 # Of those who may have the same modules, this is not the first.
                 rivals = np.flatnonzero((may & may[task]).any(axis=1))
                 place += repeats * int(np.searchsorted(rivals, task))
-                if len(mine) < repeats * len(rivals):
+                wanted, name = repeats * len(rivals), self.pool.kinds[kind].name
+                if len(mine) < wanted:
                     raise UserError(
-                        f"--dup={self.settings.dup} is too small for --paths=own: {len(rivals)} tasks want"
-                        f" {self.pool.kinds[kind].name} modules; choose --dup={repeats * len(rivals)}"
+                        f"--paths=own wants {wanted} {name} modules for {len(rivals)} tasks, and"
+                        f" --pool={self.settings.pool} has {len(mine)} with --dup={self.settings.dup};"
+                        f" choose --dup={wanted}, or a pool that has so many"
                     )
             path.append(mine[place])
         return path + [self.pool.pass_id] * (self.settings.depth - len(plan))
