@@ -1,8 +1,8 @@
-"""Answers a task for files: `python -m lrn_tf.predict --model=DIR --task=NAME image.png ...`.
+"""Answers tasks for files: `python -m lrn_tf.predict --model=DIR --task=NAME image.png ...`.
 
 Prints the answer and the path of each image; of each row of a CSV file, or entry of an array in a
-.npy file, for tasks whose examples are no images. Files that cannot be read are named and left out; then
-the exit code is 1.
+.npy file, for tasks whose examples are no images. Without --task all tasks answer, if they take the same
+input. Files that cannot be read are named and left out; then the exit code is 1.
 """
 
 import json
@@ -16,7 +16,7 @@ from lrn_tf.errors import UserError, printable, reason
 from lrn_tf.serving.model import load
 
 MODEL = flags.DEFINE_string("model", "", "Folder of an exported model, or of a run")
-TASK = flags.DEFINE_string("task", "", "Name or number of the task to solve")
+TASK = flags.DEFINE_string("task", "", "Name or number of the task to solve; empty solves all")
 JSON = flags.DEFINE_bool("json", False, "Print a JSON object per example instead of a table")
 
 
@@ -30,6 +30,19 @@ def find_task(tasks: list[str], given: str) -> str:
     if given in names:
         return names[given]
     raise UserError(f"--task={given} is unknown; choose one of: {', '.join(tasks)}, or its number")
+
+
+def all_tasks(model) -> list[str]:
+    """The names of its tasks.
+
+    Raises:
+        UserError: they do not all take the same input.
+    """
+    if len({model.input_of(task).name for task in model.tasks}) == 1:
+        return model.tasks
+    raise UserError(
+        f"--task is missing, and tasks take different inputs; choose one of: {', '.join(model.tasks)}"
+    )
 
 
 def examples(file: str, spec):
@@ -101,14 +114,14 @@ def main(files: list[str]) -> int:
     # Defined where this is the program: lrn_tf.main has a --pool of its own.
     pool = flags.FLAGS.pool if "pool" in flags.FLAGS else None
     model = load(MODEL.value, pool)
-    task = find_task(model.tasks, TASK.value)
-    spec = model.problem.tasks[model.tasks.index(task)]
-    width = max(map(len, files))
+    tasks = [find_task(model.tasks, TASK.value)] if TASK.value else all_tasks(model)
+    specs = [model.problem.tasks[model.tasks.index(task)] for task in tasks]
+    width, longest = max(map(len, files)), max(map(len, tasks))
     unreadable = 0
     for file in files:
         try:
-            given = examples(file, model.input_of(task))
-            answers = model(given, [task] * len(given))
+            given = examples(file, model.input_of(tasks[0]))
+            answers = [model(given, [task] * len(given)) for task in tasks]
         except ValueError as error:
             said = str(error) if file in str(error) else f"{file}: {error}"
             print("left out", printable(" ".join(said.split())), file=sys.stderr)
@@ -116,9 +129,11 @@ def main(files: list[str]) -> int:
             continue
         for row in range(len(given)):
             name = file if len(given) == 1 else f"{file}:{row}"
-            answer = {key: value[row].tolist() for key, value in answers.items()}
-            line = f"{printable(name):{width}s}  {printable(_table(spec, answer))}"
-            print(_json(name, spec, answer) if JSON.value else line)
+            for spec, of_task in zip(specs, answers, strict=True):
+                answer = {key: value[row].tolist() for key, value in of_task.items()}
+                called = f"{printable(spec.name):{longest}s}  " if len(specs) > 1 else ""
+                line = f"{printable(name):{width}s}  {called}{printable(_table(spec, answer))}"
+                print(_json(name, spec, answer) if JSON.value else line)
     return 1 if unreadable else 0
 
 

@@ -268,9 +268,9 @@ class Settings:
     entropy: float = setting(
         0.01, "Coefficient of the policy's entropy in PPO's loss" + OURS, low=0.0, methods=LRNS
     )
-    router_rate: float = setting(
+    router_lr_scale: float = setting(
         1.0,
-        "The router's learning rate, as a factor on --learning_rate" + OURS,
+        "Factor on --learning_rate for the router alone" + OURS,
         low=0.0,
         methods=LRNS,
     )

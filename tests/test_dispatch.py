@@ -131,6 +131,7 @@ BUILT_IN = {
     "paper": lambda: pool_of("paper", problem([IMAGES_8], SAME), 2),
     "paper_by_task": lambda: pool_of("paper", problem([IMAGES_8], OF_IMAGES, heads="task"), 2),
     "residual": lambda: pool_of("residual", problem([("images", (8, 8, 3))], SAME), 2),
+    "wide_1": lambda: pool_of("wide_1", problem([("images", (4, 4, 3))], SAME), 3),
     "transformer": lambda: pool_of("transformer", problem([("images", (8, 8, 3))], OF_IMAGES), 2),
     "mixed": lambda: pool_of("mixed", problem([IMAGES_4, SEQUENCES, ROWS, TOKENS], OF_ALL), 2),
 }

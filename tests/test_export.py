@@ -5,6 +5,7 @@ import functools
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -580,6 +581,8 @@ def test_numbers_are_read_from_csv_and_npy(of_mixed, mixed_model, program, tmp_p
         np.testing.assert_allclose(list(row["numbers"].values()), numbers[:2], rtol=1e-4)
         assert row["path"][0] == "rows_in.0" and 0 < row["confidence"] <= 1
 
+    done = program("predict", model, "one.csv")
+    assert done.returncode == 2 and "--task is missing, and tasks take different inputs" in done.stderr
     done = program("predict", model, "--task=1", "one.csv", "row.npy")
     tables = [line.split() for line in done.stdout.splitlines()]
     assert [line[:2] for line in tables] == [["one.csv", "sum"], ["row.npy", "sum"]]
@@ -781,6 +784,15 @@ def test_files_are_classified_and_unreadable_ones_named(trained, load_model, pro
         assert row["class"] == expected["class_name"][i] and row["task"] == "digit 7"
         assert row["probability"] == pytest.approx(expected["probabilities"][i].max(), abs=1e-5)
         assert row["path"] == [name for name in expected["path_names"][i] if name]
+
+    # Without a task all of them answer, each as it does alone.
+    done = program("predict", f"--model={model}", *files[:1], "--json")
+    every = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["task"] for row in every] == load_model("lrn").tasks and every[7] == found[0]
+    done = program("predict", f"--model={model}", *files[:1])
+    lines = done.stdout.splitlines()
+    named = [re.match(r"(\S+)  (digit \d)  .*[\d.]+%  ", line).groups() for line in lines]
+    assert named == [(files[0], task) for task in load_model("lrn").tasks]
 
     # A start of Python's own: nothing but the answer is said.
     command = [sys.executable, "-m", "lrn_tf.predict", f"--model={model}", "--task=7", files[0]]

@@ -137,7 +137,7 @@ def test_the_router_has_a_learning_rate_of_its_own(training, monkeypatch):
     rates = []
     monkeypatch.setattr(training.lrn, "train_router", lambda *given: rates.append(float(given[-1])) or {})
     monkeypatch.setattr(
-        training.lrn, "settings", dataclasses.replace(training.lrn.settings, router_rate=0.25)
+        training.lrn, "settings", dataclasses.replace(training.lrn.settings, router_lr_scale=0.25)
     )
     training.lrn.train_step(*training.examples, SEED, tf.constant(1e-2))
     assert rates == [pytest.approx(0.25e-2)]

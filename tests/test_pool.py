@@ -268,10 +268,11 @@ def test_parameters_of_residual_blocks():
 
 @pytest.mark.parametrize("factor", [1, 2, 4])
 def test_a_network_of_wide_is_a_wide_residual_network(factor):
-    """Of 16 layers: one of each kind, whatever depth there is, and the parameters of a WRN-16."""
+    """One of each kind, whatever depth there is; WRN-16's parameters, and a bias in the first layer."""
     pool = pool_of(f"wide_{factor}", images_of((9, 9, 3), *[(CLASSES, 5)] * 2), 1)
     assert [kind.name for kind in pool.kinds] == ["full", "half", "quarter", "out"]
     assert [pool.followers(k) for k in range(4)] == [[1], [2], [3], []]
+    assert pool.varied_network(9) == [0, 1, 2, 3]
     first, second, third = (factor * width for width in (16, 32, 64))
     assert pool.count_parameters() == {
         "full": 9 * 3 * 16 + 16 + block(16, first) + block(first, first),

@@ -12,12 +12,15 @@ import subprocess
 import grid
 import numpy as np
 import pytest
+from absl import flags
+from absl.testing import flagsaver
 from made_runs import make_run
 
 import lrn_tf
+from lrn_tf import main
 from lrn_tf.data.benchmarks import asked, load
 from lrn_tf.errors import UserError
-from lrn_tf.settings import resolve
+from lrn_tf.settings import Settings, resolve
 
 pytestmark = pytest.mark.slow
 
@@ -102,7 +105,7 @@ def transfer(monkeypatch):
 
 def test_transfer_gives_new_tasks_few_examples(transfer):
     benchmark = load(*asked(resolve({})))
-    tasks = transfer.tasks_of(benchmark, {2, 7}, 20, np.random.default_rng(0))
+    tasks = transfer.with_few(transfer.apart.tasks_of(benchmark), {2, 7}, 20, np.random.default_rng(0))
     for k, task in enumerate(tasks):
         train, test = (np.count_nonzero(part.task == k) for part in (benchmark.train, benchmark.test))
         assert (task.name, tuple(task.answers)) == (f"digit {k}", benchmark.problem.answers[k])
@@ -154,38 +157,70 @@ def test_price_finds_what_accuracy_costs(forked, tmp_path):
 
 
 def test_worth_compares_ways_by_how_many_examples_there_are(forked, tmp_path):
-    folder = tmp_path / "out"
-    folder.mkdir()
     ways = {
         "lrn": dict(method="lrn"),
-        "shared": dict(method="unrouted", paths="shared"),
-        "task": dict(method="unrouted", paths="task"),
-        "own": dict(method="unrouted", paths="own", dup=20),
+        "one_network": dict(method="unrouted", paths="shared"),
+        "a_random_path_for_each_task": dict(method="unrouted", paths="task"),
+        "a_network_for_each_task": dict(method="unrouted", paths="own", dup=20),
     }
+    folder = tmp_path / "out"
+    folder.mkdir()
     for (i, (way, given)), seed in itertools.product(enumerate(ways.items()), (0, 1)):
-        # The smaller number of examples has not been trained on yet.
-        make_run(folder / f"{way}_0_seed_{seed}", [0.1, 0.5 + 0.1 * i + 0.02 * seed], seed=seed, **given)
-    given = (
-        "--benchmark=cifar_mtl",
-        "--seeds=2",
-        "--sizes=0,100",
-        "--own=20",
-        "--output=out",
-        "--plot_only",
-    )
-    end, said, errors = forked(TOOLS / "worth.py", list(given), tmp_path)
+        # What has not finished, and the smaller number of examples, are not shown.
+        finished = (way, seed) != ("lrn", 1)
+        run = folder / f"{way}_0_seed_{seed}"
+        make_run(run, [0.1, 0.2, 0.5 + 0.1 * i + 0.02 * seed], seed=seed, **given)
+        (run / "checkpoints").mkdir()
+        (run / "checkpoints" / f"step-{30 if finished else 20}.index").touch()
+    given = ("--benchmark=cifar_mtl", "--seeds=2", "--sizes=0,100", "--own_dup=20", "--output=out")
+    end, said, errors = forked(TOOLS / "worth.py", [*given, "--max_steps=30", "--plot_only"], tmp_path)
     assert end == 0, errors[-2000:]
     missing = [f"{way}_100_seed_{seed}" for way in ways for seed in (0, 1)]
     assert [re.search(r"out/(\w+)", line)[1] for line in errors.splitlines()] == missing
-    # The last epoch's, the mean of both seeds.
-    table = ["| examples | 1,280 |", "| --- | --- |"]
-    table += [f"| {way} | {51 + 10 * i:.1f} |" for i, way in enumerate(ways)]
-    assert said.splitlines() == [*table, "out/worth.csv, out/worth.png"]
+    table = [[cell.strip() for cell in line.split("|")[1:6]] for line in said.splitlines()[2:]]
+    names = [way.replace("_", " ") for way in ways]
+    accuracies = ["50.0", *(f"{51 + 10 * i:.1f} ± 1.4" for i in (1, 2, 3))]
+    expected = zip(names, "1222", "3333", ["test"] * 4, accuracies, strict=True)
+    assert table == [list(row) for row in expected]
     rows = list(csv.DictReader((folder / "worth.csv").open()))
-    assert [(row["way"], row["seed"]) for row in rows] == list(itertools.product(ways, "01"))
-    assert {(row["examples"], row["epochs"], row["split"]) for row in rows} == {("1280", "2", "test")}
-    assert [float(row["accuracy"]) for row in rows[:3]] == [0.5, 0.52, 0.6]
+    assert [row["label"] for row in rows] == names[:1] * 3 + [name for name in names[1:] for _ in range(6)]
     assert (folder / "worth.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.fixture
+def worth(monkeypatch):
+    monkeypatch.syspath_prepend(str(TOOLS))
+    main.define_flags()
+    before = set(flags.FLAGS)
+    yield importlib.import_module("worth")
+    flags.FLAGS.remove_flag_values([*set(flags.FLAGS) - before, *Settings.__dataclass_fields__])
+
+
+def test_worth_varies_who_decides_and_how_many_examples_there_are(worth):
+    given = (
+        "--benchmark=cifar_mtl",
+        "--pool=wide_1",
+        "--dup=5",
+        "--seeds=1",
+        "--sizes=0,100",
+        "--own_dup=20",
+    )
+    with flagsaver.flagsaver():
+        flags.FLAGS(["worth", *given])
+        wanted = worth.plan()
+    found = [(s.method, s.paths, s.dup, s.examples, s.pool) for (s,) in wanted.values()]
+    expected = [
+        (method, paths, dup, examples, "wide_1")
+        for examples in (0, 100)
+        for method, paths, dup in (
+            ("lrn", "shared", 5),
+            ("unrouted", "shared", 5),
+            ("unrouted", "task", 5),
+            ("unrouted", "own", 20),
+        )
+    ]
+    assert found == expected
+    assert list(wanted)[3:5] == ["a network for each task", "lrn, 100 examples"]
 
 
 @pytest.fixture
@@ -201,7 +236,8 @@ def test_every_other_task_has_other_pictures_in_conflict(conflict, monkeypatch):
     answers = np.array([0, 1, 1])
     plain = [lrn_tf.Task(name, images, answers, (images[:2], answers[:2])) for name in "abcd"]
     monkeypatch.setattr(conflict, "load", lambda *_: None)
-    monkeypatch.setattr(conflict, "tasks_of", lambda _: plain)
+    monkeypatch.setattr(conflict, "tasks_of", lambda _: list(plain))
+    monkeypatch.setattr(conflict, "BLOCK", 2)
     order = conflict.shuffled()[1].x[0, ::2, ::2, 0].ravel() - 10
     assert sorted(order) == list(range(6)) and list(order) != sorted(order)
     other = np.kron(order.reshape(2, 3), np.ones((2, 2), int))[None, ..., None]
@@ -306,6 +342,8 @@ def test_a_run_that_fails_is_named_and_does_not_stop_the_others(tmp_path):
             "--method=routing is not what is measured here; leave it out",
         ),
         ("scaling.py", "--counts=2,x", "--counts=2,x must be numbers of tasks such as 2,5,10,20"),
+        ("worth.py", "--sizes=0,x", "--sizes=0,x must be numbers of examples such as 0,10000,2000"),
+        ("worth.py", "--method=lrn", "--method=lrn is set or varied by this program; leave it out"),
     ],
 )
 def test_bad_lists_are_one_line(run, tool, argument, said):

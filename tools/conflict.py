@@ -2,9 +2,9 @@
 
     python -m lrn_tf.main --benchmark=tools/conflict.py:inverted --heads=task
 
-Every other task gets other pictures: `inverted` their negatives, `shuffled` their blocks of 2x2 pixels in
+Every other task gets other pictures: `inverted` their negatives, `shuffled` their blocks of 8x8 pixels in
 another order, the same for all. A network that all tasks share has to serve both; a router may keep them
-apart.
+apart. The data are where TFDS_DATA_DIR says, not --data_dir.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ import lrn_tf
 from lrn_tf.data.benchmarks import asked, load
 from lrn_tf.settings import resolve
 
-BLOCK = 2  # pixels, so that half the size shows the same
+BLOCK = 8  # pixels; to make images smaller mixes what lies at the edges of blocks
 
 
 def inverted() -> list[lrn_tf.Task]:
@@ -42,7 +42,7 @@ def shuffled() -> list[lrn_tf.Task]:
 
 def changed(change: Callable[[np.ndarray], np.ndarray]) -> list[lrn_tf.Task]:
     """The tasks of CIFAR-MTL, every other one with its images `[n, 32, 32, 3]` changed."""
-    tasks = list(tasks_of(load(*asked(resolve({"benchmark": "cifar_mtl"})))))
+    tasks = tasks_of(load(*asked(resolve({"benchmark": "cifar_mtl"}))))
     for k, task in enumerate(tasks):
         if k % 2:
             images, answers = task.test

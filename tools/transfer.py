@@ -33,7 +33,6 @@ from absl import flags
 import lrn_tf
 from lrn_tf import main as lrn_main
 from lrn_tf.data.benchmarks import Choice, asked, load
-from lrn_tf.data.problem import CLASSES
 from lrn_tf.errors import UserError
 
 # For a few hundred examples.
@@ -53,12 +52,9 @@ def define_flags() -> None:
     flags.DEFINE_string("output", "transfer", "Folder of the runs and of transfer.csv")
 
 
-def tasks_of(benchmark, few, shots, rng):
-    """Its tasks; those in `few` have so many training examples of each class."""
-    for task in benchmark.problem.tasks:
-        if task.form != CLASSES:
-            raise UserError(f"task {task.name!r} has no classes; choose a benchmark whose tasks have")
-    tasks = list(apart.tasks_of(benchmark))
+def with_few(tasks, few, shots, rng):
+    """Tasks of which those in `few` have so many training examples of each class."""
+    tasks = list(tasks)
     for k in sorted(few):
         of_class = [np.flatnonzero(tasks[k].y == c) for c in range(len(tasks[k].answers))]
         rows = np.concatenate([rng.permutation(rows)[:shots] for rows in of_class])
@@ -76,7 +72,7 @@ def transfer(settings, folder):
             f"--new={flags.FLAGS.new} leaves none of the {count} tasks to learn before; choose fewer"
         )
     few = set(rng.choice(count, flags.FLAGS.new, replace=False).tolist())
-    tasks = tasks_of(benchmark, few, flags.FLAGS.shots, rng)
+    tasks = with_few(apart.tasks_of(benchmark), few, flags.FLAGS.shots, rng)
     known = [task for k, task in enumerate(tasks) if k not in few]
     new = [task for k, task in enumerate(tasks) if k in few]
     given = dataclasses.asdict(settings)

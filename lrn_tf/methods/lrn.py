@@ -133,7 +133,7 @@ class LRNMethod(Modular):
         scaled = self.moments.standardise(returns)
         explained = tf.unstack(ppo.explained_variance(episodes.values, scaled, episodes.open))
         self.moments.update(returns, episodes.open)
-        rate = learning_rate * self.settings.router_rate
+        rate = learning_rate * self.settings.router_lr_scale
         statistics = self.train_router(inputs, tasks, episodes, advantage, scaled, seed, rate)
 
         return {

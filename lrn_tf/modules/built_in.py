@@ -51,7 +51,7 @@ def residual(problem: Problem, dup: int) -> list[Kind]:
 
 
 def wide(problem: Problem, dup: int, factor: int) -> list[Kind]:
-    """The stages of a WRN-16 (Zagoruyko and Komodakis 2016), so that every network is one (ours).
+    """The stages of a WRN-16 (Zagoruyko and Komodakis 2016) with GroupNorm: each network is one.
 
     A kind is a stage, two residual blocks, and no two stages have the same shapes. So a router decides who
     shares a stage with whom, and cannot prefer other kinds of networks because they learn sooner.
@@ -62,9 +62,9 @@ def wide(problem: Problem, dup: int, factor: int) -> list[Kind]:
     image = problem.the_image(f"--pool=wide_{factor}").shape
     full, half, quarter = _halved(image, [factor * width for width in STAGES])
     return [
-        Kind("full", INPUT, image, full, lambda: _stack(_convolution(STEM), *_stage(full, 1)), dup),
-        Kind("half", HIDDEN, full, half, lambda: _stack(*_stage(half, 2)), dup),
-        Kind("quarter", HIDDEN, half, quarter, lambda: _stack(*_stage(quarter, 2)), dup),
+        Kind("full", INPUT, image, full, lambda: _stack(_convolution(STEM), *_stage(full[-1], 1)), dup),
+        Kind("half", HIDDEN, full, half, lambda: _stack(*_stage(half[-1], 2)), dup),
+        Kind("quarter", HIDDEN, half, quarter, lambda: _stack(*_stage(quarter[-1], 2)), dup),
         *output_kinds("out", quarter, _pooled_out, problem, dup),
     ]
 
@@ -192,8 +192,8 @@ def _halved(image, widths):
     return [(*side, width) for side, width in zip(sides, widths, strict=True)]
 
 
-def _stage(features, strides):
-    return ResidualBlock(features[-1], strides), ResidualBlock(features[-1])
+def _stage(filters, strides):
+    return ResidualBlock(filters, strides), ResidualBlock(filters)
 
 
 def _conv(filters):
