@@ -12,15 +12,12 @@ import subprocess
 import grid
 import numpy as np
 import pytest
-from absl import flags
-from absl.testing import flagsaver
 from made_runs import make_run
 
 import lrn_tf
-from lrn_tf import main
 from lrn_tf.data.benchmarks import asked, load
 from lrn_tf.errors import UserError
-from lrn_tf.settings import Settings, resolve
+from lrn_tf.settings import resolve
 
 pytestmark = pytest.mark.slow
 
@@ -187,40 +184,30 @@ def test_worth_compares_ways_by_how_many_examples_there_are(forked, tmp_path):
     assert (folder / "worth.png").read_bytes()[:4] == b"\x89PNG"
 
 
-@pytest.fixture
-def worth(monkeypatch):
-    monkeypatch.syspath_prepend(str(TOOLS))
-    main.define_flags()
-    before = set(flags.FLAGS)
-    yield importlib.import_module("worth")
-    flags.FLAGS.remove_flag_values([*set(flags.FLAGS) - before, *Settings.__dataclass_fields__])
+PLAN = """
+import json, sys
+sys.path.insert(0, sys.argv.pop(1))
+import worth
+rows = lambda: [[label, s.method, s.paths, s.dup, s.examples] for label, (s,) in worth.plan().items()]
+worth.lrn_main.run(lambda _: print(json.dumps(rows())))
+"""
 
 
-def test_worth_varies_who_decides_and_how_many_examples_there_are(worth):
-    given = (
-        "--benchmark=cifar_mtl",
-        "--pool=wide_1",
-        "--dup=5",
-        "--seeds=1",
-        "--sizes=0,100",
-        "--own_dup=20",
-    )
-    with flagsaver.flagsaver():
-        flags.FLAGS(["worth", *given])
-        wanted = worth.plan()
-    found = [(s.method, s.paths, s.dup, s.examples, s.pool) for (s,) in wanted.values()]
-    expected = [
-        (method, paths, dup, examples, "wide_1")
+def test_worth_varies_who_decides_and_how_many_examples_there_are(forked, tmp_path):
+    (tmp_path / "plan.py").write_text(PLAN)
+    given = ["--benchmark=cifar_mtl", "--dup=5", "--seeds=1", "--sizes=0,100", "--own_dup=20"]
+    end, said, errors = forked(tmp_path / "plan.py", [str(TOOLS), *given], tmp_path)
+    assert end == 0, errors[-2000:]
+    assert json.loads(said) == [
+        [label + (", 100 examples" if examples else ""), method, paths, dup, examples]
         for examples in (0, 100)
-        for method, paths, dup in (
-            ("lrn", "shared", 5),
-            ("unrouted", "shared", 5),
-            ("unrouted", "task", 5),
-            ("unrouted", "own", 20),
+        for label, method, paths, dup in (
+            ("lrn", "lrn", "shared", 5),
+            ("one network", "unrouted", "shared", 5),
+            ("a random path for each task", "unrouted", "task", 5),
+            ("a network for each task", "unrouted", "own", 20),
         )
     ]
-    assert found == expected
-    assert list(wanted)[3:5] == ["a network for each task", "lrn, 100 examples"]
 
 
 @pytest.fixture
