@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 
+import conflict
 import grid
 import numpy as np
 import pytest
@@ -210,13 +211,7 @@ def test_worth_varies_who_decides_and_how_many_examples_there_are(forked, tmp_pa
     ]
 
 
-@pytest.fixture
-def conflict(monkeypatch):
-    monkeypatch.syspath_prepend(str(TOOLS))
-    return importlib.import_module("conflict")
-
-
-def test_every_other_task_has_other_pictures_in_conflict(conflict, monkeypatch):
+def test_every_other_task_has_other_pictures_in_conflict(monkeypatch):
     # Each block of 2x2 pixels has a number of its own.
     block = np.kron(np.arange(6).reshape(2, 3), np.ones((2, 2), int))
     images = (block[None, ..., None] + [[[[10]]], [[[100]]], [[[200]]]]).astype(np.uint8)  # (3, 4, 6, 1)

@@ -32,16 +32,8 @@ BONUSES = {"dup_5_depth_4": SMALLEST, "dup_5_depth_4_no_bonus": dict(**SMALLEST,
 def plan(figure: str) -> dict[str, list[Settings]]:
     """The settings of a figure's runs, by label."""
     given = lrn_main.given()
-    for name in (
-        "benchmark",
-        "dup",
-        "depth",
-        "workdir",
-        "export_dir",
-        *(["bonus"] if figure in "567" else []),
-    ):
-        if name in given:
-            raise UserError(f"--{name}={given[name]} is set or varied by --figure={figure}; leave it out")
+    varied = ("benchmark", "dup", "depth", "workdir", "export_dir", *(["bonus"] if figure in "567" else []))
+    grid.refuse(given, varied, by=f"--figure={figure}")
     if given.get("method", Settings.method) not in LRNS:
         raise UserError(
             f"--method={given['method']} has no dup and depth; choose one of: {', '.join(LRNS)}"
@@ -59,8 +51,7 @@ def plan(figure: str) -> dict[str, list[Settings]]:
 
 def show(wanted: dict[str, list[Settings]], found: dict[Settings, runs.Run]) -> None:
     """Writes figure_N.csv and .png."""
-    groups = [runs.Group(label, [found[s] for s in of if s in found]) for label, of in wanted.items()]
-    groups = [group for group in groups if group.runs]
+    groups = grid.groups_of(wanted, found)
     path = pathlib.Path(flags.FLAGS.output, f"figure_{FIGURE.value}")
     curves.write(groups, path.with_suffix(".csv"))
     curves.draw(groups, path.with_suffix(".png"), f"Figure {FIGURE.value}: {BENCHMARKS[FIGURE.value]}")

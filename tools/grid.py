@@ -13,7 +13,7 @@ from absl import flags
 
 from lrn_tf.errors import UserError
 from lrn_tf.settings import Settings, resolve
-from lrn_tf.storage.runs import Run, read
+from lrn_tf.storage.runs import Group, Run, read
 from lrn_tf.storage.workdir import Workdir
 from lrn_tf.training.stop import Stop
 
@@ -47,6 +47,19 @@ def run(wanted: Sequence[Settings], show: Callable[[dict[Settings, Run]], None])
     finally:
         if found := read_all(wanted):
             show(found)
+
+
+def refuse(given: dict[str, Any], names: Sequence[str], by: str = "this program") -> None:
+    """Sees that the user gave no setting that the program gives; raises UserError if one was."""
+    for name in names:
+        if name in given:
+            raise UserError(f"--{name}={given[name]} is set or varied by {by}; leave it out")
+
+
+def groups_of(wanted: dict[str, list[Settings]], found: dict[Settings, Run]) -> list[Group]:
+    """The runs that there are, by what they are called; without those of which there is none."""
+    groups = [Group(label, [found[s] for s in of if s in found]) for label, of in wanted.items()]
+    return [group for group in groups if group.runs]
 
 
 def train_all(wanted: Sequence[Settings], parallel: int = 1) -> None:

@@ -33,9 +33,7 @@ grid.define_flags("worth")
 def plan() -> dict[str, list[Settings]]:
     """The settings of all runs, by what they are called."""
     given, output = lrn_main.given(), pathlib.Path(flags.FLAGS.output)
-    for name in ("method", "paths", "examples", "workdir", "export_dir"):
-        if name in given:
-            raise UserError(f"--{name}={given[name]} is set or varied by this program; leave it out")
+    grid.refuse(given, ("method", "paths", "examples", "workdir", "export_dir"))
     if not SIZES.value or not all(size.isdigit() for size in SIZES.value):
         raise UserError(f"--sizes={','.join(SIZES.value)} must be numbers of examples such as 0,10000,2000")
     unrouted = of_method(given, "unrouted")
@@ -59,11 +57,8 @@ def plan() -> dict[str, list[Settings]]:
 
 def show(wanted: dict[str, list[Settings]], found: dict[Settings, runs.Run]) -> None:
     """Prints the table of what has finished; writes worth.csv and worth.png."""
-    groups = [
-        runs.Group(label, [found[s] for s in of if s in found and grid.is_finished(s)])
-        for label, of in wanted.items()
-    ]
-    if groups := [group for group in groups if group.runs]:
+    finished = {settings: run for settings, run in found.items() if grid.is_finished(settings)}
+    if groups := grid.groups_of(wanted, finished):
         path = pathlib.Path(flags.FLAGS.output, "worth")
         curves.write(groups, path.with_suffix(".csv"))
         curves.draw(groups, path.with_suffix(".png"), panels=curves.panels_of(groups))
