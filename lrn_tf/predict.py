@@ -55,8 +55,10 @@ def examples(file: str, spec):
     Raises:
         UserError: there are none.
     """
+    if not os.path.exists(file):
+        raise UserError(f"{file}: there is no such file")
     # TensorFlow would wait for the end of a pipe or a device.
-    if os.path.exists(file) and not os.path.isfile(file):
+    if not os.path.isfile(file):
         raise UserError(
             f"{file}: no file but a folder, a pipe or a device; give an image or a file of numbers"
         )
@@ -66,10 +68,11 @@ def examples(file: str, spec):
         found = _numbers(file)
     except (OSError, ValueError, EOFError, MemoryError) as error:
         raise UserError(f"{file}: {reason(error)}") from error
-    if found.ndim == len(spec.shape):
-        found = found[None]
-    if found.ndim != 1 + len(spec.shape) or not len(found):
+    whole = found[None] if found.ndim == len(spec.shape) else found
+    channels = whole.shape[-1:] == spec.shape[-1:] or not spec.is_image
+    if whole.ndim != 1 + len(spec.shape) or not len(whole) or not channels:
         raise UserError(f"{file}: it has the shape {list(found.shape)}, an example has {list(spec.shape)}")
+    found = whole
     return _of_type(found, spec.dtype)
 
 

@@ -66,7 +66,7 @@ def run(main: Callable[[list[str]], int | None], takes: str = "", stopped: str =
             if isinstance(value, str):
                 check_text(name, value)
         if rest[1:] and not takes:
-            raise UserError(f"{rest[1]!r} is no flag; flags look like --benchmark=cifar_mtl, see --help")
+            raise UserError(f"{rest[1]!r} is no flag; flags look like --name=value, see --help")
         if takes and not rest[1:]:
             raise UserError(f"no {takes} is given; name one or more, see --help")
         return rest

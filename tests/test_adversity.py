@@ -80,7 +80,7 @@ def folder(tmp_path):
         (["--flagfile=missing.cfg"], ["missing.cfg"]),
         (["--workdir=r\udcff"], [r"--workdir=r\udcff is not UTF-8"]),
         (["--export_dir=r\udcff"], [r"--export_dir=r\udcff is not UTF-8"]),
-        (["cifar_mtl"], ["'cifar_mtl' is no flag", "--benchmark=cifar_mtl"]),
+        (["cifar_mtl"], ["'cifar_mtl' is no flag", "--name=value"]),
         (["--dup=3", "junk", "--depth=4"], ["'junk' is no flag"]),
         (["-"], ["'-' is no flag"]),
         ([""], ["'' is no flag"]),

@@ -100,12 +100,17 @@ class Rest(http.server.BaseHTTPRequestHandler):
         signature = self.server.model.signatures[asked["signature_name"]]
         specs = signature.structured_input_signature[1]
         given = {name: tf.constant(x, specs[name].dtype) for name, x in asked["inputs"].items()}
-        outputs = {name: x.numpy() for name, x in signature(**given).items()}
-        plain = {
-            name: np.char.decode(x.astype(bytes)) if x.dtype == object else x for name, x in outputs.items()
-        }
-        body = json.dumps({"outputs": {name: x.tolist() for name, x in plain.items()}}).encode()
-        self.send_response(200)
+        try:
+            outputs = {name: x.numpy() for name, x in signature(**given).items()}
+            plain = {
+                name: np.char.decode(x.astype(bytes)) if x.dtype == object else x
+                for name, x in outputs.items()
+            }
+            code, found = 200, {"outputs": {name: x.tolist() for name, x in plain.items()}}
+        except tf.errors.InvalidArgumentError as error:
+            code, found = 400, {"error": error.message}
+        body = json.dumps(found).encode()
+        self.send_response(code)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -123,9 +128,18 @@ def test_the_client_of_a_server(exported, tmp_path):
         server.model = tf.saved_model.load(str(exported / "model"))
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://localhost:{server.server_port}/v1/models/digits:predict"
-        command = [sys.executable, "client.py", url, "images.npy", "digit 7"]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        done, wrong = (
+            subprocess.run(
+                [sys.executable, "client.py", url, "images.npy", task],
+                cwd=tmp_path,
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
+            for task in ("digit 7", "digit x")
+        )
         server.shutdown()
+    assert "unknown task names" in wrong.stderr and "Traceback" not in wrong.stderr
     assert done.returncode == 0, done.stderr
     expected = lrn_tf.load(exported / "model")(images, ["digit 7"] * 3)
     names, probabilities = (

@@ -385,6 +385,8 @@ def test_unknown_tasks_are_refused(load_model):
         model.signatures["serving_default"](images=tf.constant(images), tasks=tf.constant([10]))
     with pytest.raises(ValueError, match="each example needs a task, given are 1 images and 2 tasks"):
         model(images, [0, 1])
+    with pytest.raises(ValueError, match=r"each example needs a task, given is one; give \['3'\] \* len"):
+        model(images, "3")
     for wrong in (images.astype(np.float32), images[0], np.repeat(images, 3, axis=3)):
         with pytest.raises(ValueError, match=r"images must be uint8 \[B, h, w, 1\], given"):
             model(wrong, [0])
@@ -429,9 +431,11 @@ def test_the_card_says_what_the_model_is(trained):
     assert "| 3 | digit 3 |" in text and "- **dup 2**" in text and "- batch_size 128" in text
     assert "| `forward_path` | images uint8 [B, any, any, 1], path int32 [B, 3], tasks int32 [B] |" in text
     assert (
-        "- `images`: images, uint8 of any size with 1 channels, 0 to 255; they are resized to 10x10" in text
+        "- `images`: images, uint8 of any size with 1 channel, 0 to 255; they are resized to 10x10" in text
     )
-    assert "](images=images, tasks=tasks)" in text
+    called = {}
+    exec(text.split("```python\n")[1].split("```")[0].replace("this folder", str(model)), called)
+    assert called["answer"]["probabilities"].shape == (2, 2)
     # Weights only: nothing of the optimizer's.
     saved = sum(path.stat().st_size for path in (model / "variables").iterdir())
     assert saved < 1.2 * 4 * card["about"]["parameters"] + 1e5
@@ -462,12 +466,14 @@ def test_the_card_of_tasks_of_any_form(tmp_path):
         "| 1 | size | rows | mean absolute error 1.75, R2 -0.50 | height, width |",
         "| 2 | topics | tokens | 25.0% of labels right | art, sports, politics |",
         r"| 3 | a\|b\n\x1b | rows | accuracy 25.0% | x\|y, z |",
-        "- `images`: images, uint8 of any size with 1 channels, 0 to 255; they are resized to 4x4 and"
+        "- `images`: images, uint8 of any size with 1 channel, 0 to 255; they are resized to 4x4 and"
         " standardised inside.",
         "- `rows`: float32 3, standardised inside.",
         "- `tokens`: tokens, int32 from 0 to 10, 6 of them.",
-        "answer = model.signatures"
-        '["serving_default"](images=images, rows=rows, tokens=tokens, tasks=tasks)',
+        'tokens = tf.zeros([2, 6], "int32")',
+        'task_names = tf.constant(["left", "size"])',
+        'answer = model.signatures["by_task_name"]'
+        "(images=images, rows=rows, tokens=tokens, task_names=task_names)",
     ):
         assert line in text.splitlines()
     card = export_module.describe(read(make_run(tmp_path / "other", [None], problem=ONLY_NUMBERS)), 10)
@@ -544,6 +550,14 @@ def test_what_is_no_model_is_not_replaced(trained, tmp_path):
         with pytest.raises(UserError, match=f"{name} exists and is no exported model"):
             export(str(trained("lrn")[0]), str(tmp_path / name))
     assert (tmp_path / "folder" / "thesis.tex").exists()
+
+
+def test_where_versions_lie_one_is_asked_for(trained, tmp_path):
+    shutil.copytree(trained(QUICK)[1], tmp_path / "served" / "1")
+    with pytest.raises(UserError, match="give another folder to export to, such as .*/served/2$"):
+        export(str(trained(QUICK)[0]), str(tmp_path / "served"))
+    with pytest.raises(UserError, match="no lrn_tf.json and no config.json; .* such as .*/served/1$"):
+        lrn_tf.load(str(tmp_path / "served"))
 
 
 @pytest.fixture
@@ -651,8 +665,8 @@ def odd_files(folder):
         "pipe.csv": "no file but a folder, a pipe or a device",
         "pipe.npy": "no file but a folder, a pipe or a device",
         "/dev/zero": "no file but a folder, a pipe or a device",
-        "missing.csv": "No such file or directory",
-        "http://localhost:1/x.csv": "No such file or directory",
+        "missing.csv": "there is no such file",
+        "http://localhost:1/x.csv": "there is no such file",
     }
 
 
@@ -677,6 +691,12 @@ def test_no_number_becomes_another_on_the_way(of_mixed, program, tmp_path, value
         done = program("predict", f"--model={of_mixed[0] / 'model'}", f"--task={task}", file)
         assert done.returncode == 1 and not done.stdout
         assert f"left out {file}: " in done.stderr
+
+
+def test_grey_pictures_without_their_channel(of_mixed, program, tmp_path):
+    np.save(tmp_path / "image.npy", np.zeros((3, 6, 5), np.uint8))
+    done = program("predict", f"--model={of_mixed[0] / 'model'}", "--task=light", "image.npy")
+    assert "left out image.npy: it has the shape [3, 6, 5], an example has [" in done.stderr
 
 
 ODD = "\x1b[2J\n\u202e|$x$"
@@ -812,7 +832,11 @@ def test_files_are_classified_and_unreadable_ones_named(trained, load_model, pro
         ("export", ("--workdir=x\udcff", "--output=y"), "--workdir=x\\udcff is not UTF-8; give one"),
         ("export", ("--workdir=x", "--output=y\udcff"), "--output=y\\udcff is not UTF-8; give one"),
         ("predict", ("a.png",), "--model is missing; give the folder of an exported model or of a run"),
-        ("predict", ("--model=/nowhere", "--task=0", "a.png"), "/nowhere has no config.json"),
+        (
+            "predict",
+            ("--model=/nowhere", "--task=0", "a.png"),
+            "/nowhere has no lrn_tf.json and no config.json",
+        ),
         ("predict", ("--model=x",), "no file is given; name one or more, see --help"),
     ],
 )

@@ -414,7 +414,7 @@ def test_what_tensorflow_reads_must_have_a_checksum(copy, change, said):
 def test_a_card_that_is_a_pipe_is_no_card(copy):
     (copy / CARD).unlink()
     os.mkfifo(copy / CARD)
-    with pytest.raises(UserError, match="has no config.json"):
+    with pytest.raises(UserError, match="has no lrn_tf.json and no config.json"):
         lrn_tf.load(str(copy))
 
 

@@ -128,8 +128,8 @@ class LRNMethod(Modular):
         # From here on each replica knows the whole batch.
         episodes = replicas.gather(episodes)
 
-        worth = loss * self.objectives.weights(tasks)
-        rewards, bonus, advantage, returns = self.judge(episodes, worth, chosen, self.could(tasks))
+        weighted = loss * self.objectives.weights(tasks)
+        rewards, bonus, advantage, returns = self.judge(episodes, weighted, chosen, self.could(tasks))
         scaled = self.moments.standardise(returns)
         explained = tf.unstack(ppo.explained_variance(episodes.values, scaled, episodes.open))
         self.moments.update(returns, episodes.open)

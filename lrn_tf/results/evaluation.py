@@ -221,9 +221,17 @@ class Evaluator:
         self._objectives = Objectives(problem)
         self._evaluate_batch = tf.function(self._evaluate_batch, autograph=False)
 
+    @property
+    def _batch_size(self):
+        return min(BATCH_SIZE, self._examples.size)
+
+    def trace(self) -> None:
+        """Makes the graph, so that a call need not."""
+        self._evaluate_batch.get_concrete_function(tf.TensorSpec([self._batch_size], tf.int32))
+
     def __call__(self) -> Evaluation:
         size = self._examples.size
-        rows = consecutive_rows(size, min(BATCH_SIZE, size))
+        rows = consecutive_rows(size, self._batch_size)
         # Fetched after the last batch: until then nothing waits for the device.
         batches = [self._evaluate_batch(tf.constant(of_batch)) for of_batch in rows]
         # The rows that fill up the last batch come last.

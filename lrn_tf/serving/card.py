@@ -1,6 +1,8 @@
 """What an exported model says of itself: lrn_tf.json for programs, README.md for people."""
 
 import dataclasses
+import json
+import pathlib
 from typing import Any
 
 from lrn_tf.data.problem import CLASSES, NUMBERS
@@ -10,6 +12,8 @@ from lrn_tf.storage.metrics import ROUTES, SPLITS
 from lrn_tf.storage.runs import Run
 
 CARD = "lrn_tf.json"
+# Settings whose values may be paths.
+PATHS = ("benchmark", "pool", "init_from", "data_dir")
 RESULTS = (
     "epoch",
     "step",
@@ -67,12 +71,18 @@ def readme(card: dict[str, Any], served) -> str:
         "import tensorflow as tf",
         "",
         'model = tf.saved_model.load("this folder")',
-        f'answer = model.signatures["serving_default"]({_arguments(problem)})',
+        *_example(problem),
         "```",
         "",
-        *(f"- {_input(given)}" for given in problem["inputs"]),
+        "Where lrn_tf is installed, `lrn_tf.load(folder)` in Python and `lrn-tf predict --model=folder ..`"
+        " check what they are given.",
         "",
-        "An example brings the input of its task; what stands in its rows of others is ignored.",
+        *(f"- {_input(given)}" for given in problem["inputs"]),
+        *(
+            ["", "An example brings the input of its task; what stands in its rows of others is ignored."]
+            if len(problem["inputs"]) > 1
+            else []
+        ),
         "",
         "| signature | takes | returns |",
         "|---|---|---|",
@@ -81,14 +91,19 @@ def readme(card: dict[str, Any], served) -> str:
             for name, (inputs, outputs) in served.interface.items()
         ),
         "",
-        "B is the number of examples; a path lists modules, and a number past the last one adds none.",
+        "B is the number of examples. Columns of probabilities, numbers and labels are a task's answers in"
+        " the order of the first table, and 0 after them; a task without classes has class -1. A path lists"
+        " modules, and a number past the last one adds none; confidence is the router's in the path, not in"
+        " the answer.",
         "",
         "## Settings",
         "",
         "In bold is what differs from what the benchmark and the method preset.",
         "",
         *(
-            _cell(f"- **{name} {value}**" if value != preset.get(name) else f"- {name} {value}")
+            _cell(
+                f"- **{name} {_shown(name, value)}**" if value != preset.get(name) else f"- {name} {value}"
+            )
             for name, value in behind_results(settings).items()
             if value != ""
         ),
@@ -105,10 +120,15 @@ def _input(given):
         return f"`{given['name']}`: tokens, int32 from 0 to {given['vocabulary'] - 1}, {shape[0]} of them."
     if given["dtype"] == "uint8" and len(shape) == 3:
         return (
-            f"`{given['name']}`: images, uint8 of any size with {shape[2]} channels, 0 to 255; they are"
-            f" resized to {shape[0]}x{shape[1]} and standardised inside."
+            f"`{given['name']}`: images, uint8 of any size with {shape[2]} channel{'s' * (shape[2] > 1)},"
+            f" 0 to 255; they are resized to {shape[0]}x{shape[1]} and standardised inside."
         )
     return f"`{given['name']}`: {given['dtype']} {'x'.join(map(str, shape))}, standardised inside."
+
+
+def _shown(name, value):
+    """A setting's value; of a path its end, since the rest is about who trained."""
+    return pathlib.Path(value).name if name in PATHS else value
 
 
 def _cell(said):
@@ -126,8 +146,19 @@ def _result(task, results):
     return f"accuracy {share:.1%}" if task["form"] == CLASSES else f"{share:.1%} of labels right"
 
 
-def _arguments(problem):
-    return ", ".join(f"{name}={name}" for name in [*(i["name"] for i in problem["inputs"]), "tasks"])
+def _example(problem):
+    """Lines of Python that call the model on two examples."""
+    tasks = json.dumps([task["name"] for task in (problem["tasks"] * 2)[:2]])
+    names = [given["name"] for given in problem["inputs"]]
+    arguments = ", ".join(f"{name}={name}" for name in [*names, "task_names"])
+    return [
+        *(
+            f'{given["name"]} = tf.zeros({[2, *given["shape"]]}, "{given["dtype"]}")'
+            for given in problem["inputs"]
+        ),
+        f"task_names = tf.constant({tasks})",
+        f'answer = model.signatures["by_task_name"]({arguments})',
+    ]
 
 
 def _specs(tensors):

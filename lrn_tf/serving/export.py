@@ -64,7 +64,10 @@ def check_output(output: str, workdir: str) -> None:
     try:
         held = folder.exists() and not (folder / CARD).exists()
         if held and (not folder.is_dir() or any(folder.iterdir())):
-            raise UserError(f"{output} exists and is no exported model; give another folder to export to")
+            versions = f", such as {folder / '2'}" if any(folder.glob(f"*/{CARD}")) else ""
+            raise UserError(
+                f"{output} exists and is no exported model; give another folder to export to{versions}"
+            )
         files.check_writable(folder.parent)
     except OSError as error:
         raise _failed(output, error) from error

@@ -39,6 +39,9 @@ class Model:
         self.problem = problem
         self.tasks = list(problem.task_names)
 
+    def __repr__(self):
+        return f"<lrn_tf.Model of the tasks {', '.join(self.tasks)}>"
+
     def input_of(self, task: str) -> InputSpec:
         """What an example of a task brings."""
         return self.problem.inputs[self.problem.input_of[self.tasks.index(task)]]
@@ -58,6 +61,8 @@ class Model:
             ValueError: an input is of another type or shape, a task is unknown or missing, or there are no
                 examples.
         """
+        if isinstance(tasks, str):  # whose letters would be taken for tasks
+            raise ValueError(f"each example needs a task, given is one; give [{tasks!r}] * len(inputs)")
         numbers: list[Any] = [self.tasks.index(task) if task in self.tasks else task for task in tasks]
         for task in numbers:
             if task not in range(len(self.tasks)):
@@ -96,7 +101,10 @@ def _checked(spec, inputs, needed):
         sizes = (
             "B, h, w, " + str(spec.shape[2]) if spec.is_image else ", ".join(["B", *map(str, spec.shape)])
         )
-        raise ValueError(f"{spec.name} must be {spec.dtype} [{sizes}], given {x.dtype} {list(x.shape)}")
+        values = ", values 0 to 255" if spec.is_image else ""
+        raise ValueError(
+            f"{spec.name} must be {spec.dtype} [{sizes}]{values}, given {x.dtype} {list(x.shape)}"
+        )
     if len(x) != len(needed):
         raise ValueError(
             f"each example needs a task, given are {len(x)} {spec.name} and {len(needed)} tasks"
@@ -125,6 +133,12 @@ def load(path: str, pool: str = "") -> Model:
     """
     folder = pathlib.Path(path)
     if not (folder / CARD).is_file():
+        if not (folder / "config.json").exists():
+            held = next((f", such as {model.parent}" for model in sorted(folder.glob(f"*/{CARD}"))), "")
+            raise UserError(
+                f"{path} has no {CARD} and no config.json; give the folder of an exported model or of a run"
+                + held
+            )
         run = read(path)
         return Model(restore(run, pool)[0].functions, run.about["problem"])
     start_tensorflow()

@@ -29,6 +29,11 @@ class Checkpoints:
         self.folder = folder
         self._checkpoint = tf.train.Checkpoint(**variables)
 
+    @property
+    def newest(self) -> int:
+        """The step of the newest checkpoint, whole or not; 0 when there is none."""
+        return max(self._steps(), default=0)
+
     def save(self, step: int) -> None:
         """Writes a checkpoint and deletes the oldest of more than three.
 
@@ -103,11 +108,16 @@ class Checkpoints:
 
     def _paths(self):
         """Complete checkpoints, newest first."""
+        found = self._steps()
+        return [found[step] for step in sorted(found, reverse=True)]
+
+    def _steps(self):
+        """Complete checkpoints by step."""
         found = {}
         for index in self.folder.glob("step-*.index"):
             if match := re.fullmatch(r"step-(\d+)\.index", index.name):
                 found[int(match.group(1))] = index.with_suffix("")
-        return [found[step] for step in sorted(found, reverse=True)]
+        return found
 
 
 def _delete(path):

@@ -129,6 +129,7 @@ class Trainer:
 
     def _start(self):
         first = self._worker == 0
+        self._trace()
         restored = self._checkpoints.restore(clean=first)
         step = int(self._step) if restored else 0
         if first and (not restored or step < self.last_step):
@@ -143,6 +144,18 @@ class Trainer:
         if first:
             print(say, file=sys.stderr)
         return step
+
+    def _trace(self):
+        """Makes the graphs of a step and of the evaluation, if there are steps to train.
+
+        XLA's cache goes by names that count what TensorFlow has made before. So they are made before
+        anything depends on whether the run is new, or it would compile all anew when it continues.
+        """
+        if self._checkpoints.newest < self.last_step:
+            rows = tf.TensorSpec([self.settings.batch_size], tf.int32)
+            self._train_step.get_concrete_function(rows, tf.TensorSpec([], tf.float32))
+            if self._worker == 0:
+                self._evaluate.trace()
 
     def _train_epoch(self, step):
         """Trains from a step to the end of its epoch, evaluates and saves; returns the next step.
@@ -222,8 +235,8 @@ class Trainer:
             metrics=averages,
             examples_per_second=round(len(times) * self.settings.batch_size / seconds, 1),
             step_ms_median=round(1e3 * statistics.median(times), 2),
-            # Of the whole epoch, also where another process took a part of it.
-            seconds=round(seconds * steps / len(times), 2),
+            # Of the whole epoch, also where another process took a part of it; that had no first step.
+            seconds=round(seconds + (steps - len(times)) * statistics.median(times), 2),
         )
         self._summarise(line, evaluation)
         self.workdir.append_metrics(line)
@@ -247,6 +260,8 @@ class Trainer:
 
         def step():
             values = self.method.train_step(inputs, tasks, targets, seed, learning_rate)
+            if unlike := values.keys() ^ set(self.method.metrics):
+                raise ValueError(f"train_step and metrics of the method differ in {sorted(unlike)}")
             return tf.stack([tf.cast(values[name], tf.float64) for name in self.method.metrics])
 
         # All replicas return the same.
