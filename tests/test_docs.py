@@ -201,7 +201,7 @@ def flags_of(program):
     return {*re.findall(r"DEFINE_\w+\(\s*\"(\w+)\"", code), *flags_of("-m lrn_tf.main")}
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)
+@pytest.mark.parametrize("document", [*DOCUMENTS, *ROOT.glob("docs/cluster/*")], ids=lambda p: p.name)
 def test_commands_have_flags_that_there_are(document):
     text = document.read_text().replace("\\\n", " ")
     for program, rest in re.findall(r"python (-m lrn_tf\.\w+|tools/\w+\.py)([^`\n#|]*)", text):

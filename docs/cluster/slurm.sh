@@ -1,0 +1,9 @@
+#!/bin/bash
+#SBATCH --nodes=2 --ntasks-per-node=1 --gpus-per-node=4 --cpus-per-task=16
+#SBATCH --signal=TERM@120 --requeue
+hosts=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed 's/.*/"&:12345"/' | paste -sd,)
+export CLUSTER="{\"worker\": [$hosts]}"
+srun bash -c '
+  export TF_CONFIG="{\"cluster\": $CLUSTER, \"task\": {\"type\": \"worker\", \"index\": $SLURM_PROCID}}"
+  exec python -m lrn_tf.main --benchmark=min_mtl --distribute=multi_worker \
+    --workdir=/shared/runs/min_mtl --checkpoint_every=100'
