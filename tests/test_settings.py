@@ -161,8 +161,14 @@ def test_the_knot_is_tied_in_cifar_mtl(parsed):
     assert parsed(f"--flagfile={FLAG_FILES / 'knot.cfg'}").benchmark == "cifar_mtl"
 
 
+def test_the_best_needs_no_other_flags(parsed):
+    settings = parsed(f"--flagfile={FLAG_FILES / 'cifar_mtl_best.cfg'}")
+    assert (settings.benchmark, settings.method, settings.split) == ("cifar_mtl", "lrn", "test")
+
+
 def test_there_are_no_other_flag_files():
-    assert {path.stem for path in FLAG_FILES.iterdir()} == {"paper", "literal", "small", "knot"}
+    known = {"paper", "literal", "small", "knot", "cifar_mtl_best"}
+    assert {path.stem for path in FLAG_FILES.iterdir()} == known
 
 
 def test_a_flag_after_a_flag_file_wins(parsed):

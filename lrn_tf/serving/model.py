@@ -101,9 +101,9 @@ def _checked(spec, inputs, needed):
         sizes = (
             "B, h, w, " + str(spec.shape[2]) if spec.is_image else ", ".join(["B", *map(str, spec.shape)])
         )
-        values = ", values 0 to 255" if spec.is_image else ""
+        pixels = "; pixels are 0 to 255" if spec.is_image else ""
         raise ValueError(
-            f"{spec.name} must be {spec.dtype} [{sizes}]{values}, given {x.dtype} {list(x.shape)}"
+            f"{spec.name} must be {spec.dtype} [{sizes}], given {x.dtype} {list(x.shape)}{pixels}"
         )
     if len(x) != len(needed):
         raise ValueError(
