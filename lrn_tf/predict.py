@@ -68,12 +68,12 @@ def examples(file: str, spec):
         found = _numbers(file)
     except (OSError, ValueError, EOFError, MemoryError) as error:
         raise UserError(f"{file}: {reason(error)}") from error
-    whole = found[None] if found.ndim == len(spec.shape) else found
-    channels = whole.shape[-1:] == spec.shape[-1:] or not spec.is_image
-    if whole.ndim != 1 + len(spec.shape) or not len(whole) or not channels:
-        raise UserError(f"{file}: it has the shape {list(found.shape)}, an example has {list(spec.shape)}")
-    found = whole
-    return _of_type(found, spec.dtype)
+    several = found[None] if found.ndim == len(spec.shape) else found
+    grey = spec.is_image and several.shape[-1:] != spec.shape[-1:]  # a picture's width is no channel
+    if several.ndim != 1 + len(spec.shape) or not len(several) or grey:
+        wanted = f"[h, w, {spec.shape[2]}]" if spec.is_image else list(spec.shape)
+        raise UserError(f"{file}: it has the shape {list(found.shape)}, an example has {wanted}")
+    return _of_type(several, spec.dtype)
 
 
 def _numbers(file):

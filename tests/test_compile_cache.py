@@ -64,17 +64,13 @@ def test_the_second_process_compiles_nothing_and_damage_is_compiled_anew(tmp_pat
 @pytest.mark.slow
 def test_a_run_that_continues_compiles_nothing(tmp_path):
     """Where XLA's names count what was made before, as what restores a checkpoint."""
-    run = [sys.executable, "-m", "lrn_tf.main", "--dup=1", "--depth=2", "--d_model=8", "--actor=pointer"]
+    flags = "--dup=1 --depth=2 --d_model=8 --actor=pointer --examples=128 --pictures_every=0".split()
     environment = {**os.environ, "TF_XLA_FLAGS": "", "XDG_CACHE_HOME": str(tmp_path)}
     compiled = []
     for steps in (1, 2):
-        more = [
-            "--examples=128",
-            "--pictures_every=0",
-            f"--max_steps={steps}",
-            f"--workdir={tmp_path / 'run'}",
-        ]
-        subprocess.run([*run, *more], env=environment, check=True, capture_output=True)
+        flags = [*flags, f"--max_steps={steps}", f"--workdir={tmp_path / 'run'}"]
+        command = [sys.executable, "-m", "lrn_tf.main", *flags]
+        subprocess.run(command, env=environment, check=True, capture_output=True)
         compiled.append({p.name.partition("@")[0] for p in tmp_path.glob("lrn_tf/*/*/*.pb*")})
     assert compiled[0] == compiled[1] and compiled[0]
 

@@ -153,6 +153,10 @@ def test_the_notebook_is_the_tutorial():
     """Made by tools/notebook.py, which is to be run again where this fails."""
     notebook = json.loads((ROOT / "docs/tutorial.ipynb").read_text())
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    text, said = (ROOT / "docs/tutorial.md").read_text(), "Two pictures of the report, made here"
+    for cell in notebook["cells"]:
+        for paragraph in "".join(cell["source"]).split("\n\n") if cell not in cells else ():
+            assert paragraph in text or paragraph.startswith(said)
     sources = iter("".join(cell["source"]) for cell in cells)
     for language, file, code in blocks("docs/tutorial.md"):
         if language != "text" and not code.startswith("pip install"):

@@ -1,5 +1,6 @@
 """The training loop around a tiny method: what it is fed, what is written, and when it stops."""
 
+import collections
 import itertools
 import re
 import resource
@@ -13,6 +14,7 @@ from tiny_run import (
     EPOCHS,
     POOL,
     TASKS,
+    Softmax,
     assert_same_run,
     benchmark,
     checkpoint_steps,
@@ -50,6 +52,36 @@ def test_every_epoch_visits_rows_at_most_once_in_another_order(whole):
         rows = step.rows.astype(int)
         assert step.tasks.tolist() == data.train.task[rows].tolist()
         assert step.labels.tolist() == data.train.target[rows].tolist()
+
+
+class Traced(Softmax):
+    """Counts how often its graphs are made, with a name too many in its metrics if told so."""
+
+    def __init__(self, data, counts, more=()):
+        super().__init__(data)
+        self.counts, self.metrics = counts, (*self.metrics, *more)
+
+    def train_step(self, *given):
+        self.counts["train_step"] += 1
+        return super().train_step(*given)
+
+    def predict(self, *given):
+        self.counts["predict"] += 1
+        return super().predict(*given)
+
+
+def test_graphs_are_made_once_and_not_for_a_run_that_is_through(tmp_path):
+    counts = collections.Counter()
+    for _ in range(2):
+        run(tmp_path, make=Traced, method=dict(counts=counts))
+        assert counts == {"train_step": 1, "predict": 1}
+
+
+def test_a_method_returns_the_metrics_that_it_names(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"train_step and metrics of the method differ in \['train/more'\]"
+    ):
+        run(tmp_path, make=Traced, method=dict(counts=collections.Counter(), more=["train/more"]))
 
 
 def test_training_images_may_be_mirrored(whole, tmp_path):

@@ -1,4 +1,5 @@
 #!/bin/bash
+# sbatch docs/cluster/slurm.sh
 #SBATCH --nodes=2 --ntasks-per-node=1 --gpus-per-node=4 --cpus-per-task=16
 #SBATCH --signal=TERM@120 --requeue
 hosts=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed 's/.*/"&:12345"/' | paste -sd,)

@@ -1,7 +1,6 @@
 """What an exported model says of itself: lrn_tf.json for programs, README.md for people."""
 
 import dataclasses
-import json
 import pathlib
 from typing import Any
 
@@ -13,7 +12,7 @@ from lrn_tf.storage.runs import Run
 
 CARD = "lrn_tf.json"
 # Settings whose values may be paths.
-PATHS = ("benchmark", "pool", "init_from", "data_dir")
+PATHS = ("benchmark", "pool", "init_from")
 RESULTS = (
     "epoch",
     "step",
@@ -25,6 +24,12 @@ RESULTS = (
     "eval_r2_per_task",
     *ROUTES,
 )
+
+
+def versions(folder: pathlib.Path) -> list[int]:
+    """The numbers of the models in a folder, which TensorFlow Serving calls versions."""
+    names = [card.parent.name for card in folder.glob(f"*/{CARD}")]
+    return sorted(int(name) for name in names if name.isdecimal())
 
 
 def describe(run: Run, step: int) -> dict[str, Any]:
@@ -91,10 +96,7 @@ def readme(card: dict[str, Any], served) -> str:
             for name, (inputs, outputs) in served.interface.items()
         ),
         "",
-        "B is the number of examples. Columns of probabilities, numbers and labels are a task's answers in"
-        " the order of the first table, and 0 after them; a task without classes has class -1. A path lists"
-        " modules, and a number past the last one adds none; confidence is the router's in the path, not in"
-        " the answer.",
+        _columns(problem, served.interface),
         "",
         "## Settings",
         "",
@@ -128,7 +130,7 @@ def _input(given):
 
 def _shown(name, value):
     """A setting's value; of a path its end, since the rest is about who trained."""
-    return pathlib.Path(value).name if name in PATHS else value
+    return (pathlib.PurePath(value).name or value) if name in PATHS else value
 
 
 def _cell(said):
@@ -148,17 +150,30 @@ def _result(task, results):
 
 def _example(problem):
     """Lines of Python that call the model on two examples."""
-    tasks = json.dumps([task["name"] for task in (problem["tasks"] * 2)[:2]])
-    names = [given["name"] for given in problem["inputs"]]
-    arguments = ", ".join(f"{name}={name}" for name in [*names, "task_names"])
+    tasks = [task["name"] for task in (problem["tasks"] * 2)[:2]]
+    given = {of["name"]: f'tf.zeros({[2, *of["shape"]]}, "{of["dtype"]}")' for of in problem["inputs"]}
+    given["task_names"] = f"tf.constant({tasks!r})"
     return [
-        *(
-            f'{given["name"]} = tf.zeros({[2, *given["shape"]]}, "{given["dtype"]}")'
-            for given in problem["inputs"]
-        ),
-        f"task_names = tf.constant({tasks})",
-        f'answer = model.signatures["by_task_name"]({arguments})',
+        'answer = model.signatures["by_task_name"](',
+        *(f"    {name}={value}," for name, value in given.items()),
+        ")",
     ]
+
+
+def _columns(problem, interface):
+    """What the columns of what is returned mean."""
+    said = (
+        "B is the number of examples. Columns are a task's answers in the order of the first table, and 0"
+        " after them."
+    )
+    if len({task["form"] for task in problem["tasks"]} | {CLASSES}) > 1:
+        said += " A task without classes has class -1, if others have some."
+    if "routes" in interface:
+        said += (
+            " A path lists modules, and a number past the last one adds none; confidence is the router's in"
+            " the path, not in the answer."
+        )
+    return said
 
 
 def _specs(tensors):

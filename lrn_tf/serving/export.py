@@ -7,7 +7,7 @@ import pathlib
 import sys
 
 from lrn_tf.errors import UserError, reason
-from lrn_tf.serving.card import CARD, describe, readme
+from lrn_tf.serving.card import CARD, describe, readme, versions
 from lrn_tf.serving.operations import load_graph, more_than_computing
 from lrn_tf.serving.restore import restore
 from lrn_tf.settings import check_text
@@ -64,9 +64,10 @@ def check_output(output: str, workdir: str) -> None:
     try:
         held = folder.exists() and not (folder / CARD).exists()
         if held and (not folder.is_dir() or any(folder.iterdir())):
-            versions = f", such as {folder / '2'}" if any(folder.glob(f"*/{CARD}")) else ""
+            held = versions(folder)
             raise UserError(
-                f"{output} exists and is no exported model; give another folder to export to{versions}"
+                f"{output} exists and is no exported model; give another folder to export to"
+                + (f", such as {folder / str(held[-1] + 1)}" if held else "")
             )
         files.check_writable(folder.parent)
     except OSError as error:

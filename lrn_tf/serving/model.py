@@ -9,7 +9,7 @@ import numpy as np
 from lrn_tf.data.problem import CLASSES, LABELS, NUMBERS, InputSpec, Problem
 from lrn_tf.devices.start import start_tensorflow
 from lrn_tf.errors import UserError, reason
-from lrn_tf.serving.card import CARD
+from lrn_tf.serving.card import CARD, versions
 from lrn_tf.serving.restore import restore
 from lrn_tf.storage import files
 from lrn_tf.storage.config import check_problem
@@ -61,8 +61,8 @@ class Model:
             ValueError: an input is of another type or shape, a task is unknown or missing, or there are no
                 examples.
         """
-        if isinstance(tasks, str):  # whose letters would be taken for tasks
-            raise ValueError(f"each example needs a task, given is one; give [{tasks!r}] * len(inputs)")
+        if np.ndim(tasks) == 0:  # the letters of a name would be taken for tasks
+            raise ValueError(f"each example needs a task, given is {tasks!r}; give a list of as many")
         numbers: list[Any] = [self.tasks.index(task) if task in self.tasks else task for task in tasks]
         for task in numbers:
             if task not in range(len(self.tasks)):
@@ -101,7 +101,7 @@ def _checked(spec, inputs, needed):
         sizes = (
             "B, h, w, " + str(spec.shape[2]) if spec.is_image else ", ".join(["B", *map(str, spec.shape)])
         )
-        pixels = "; pixels are 0 to 255" if spec.is_image else ""
+        pixels = "; pixels are 0 to 255" if spec.is_image and x.dtype != spec.dtype else ""
         raise ValueError(
             f"{spec.name} must be {spec.dtype} [{sizes}], given {x.dtype} {list(x.shape)}{pixels}"
         )
@@ -134,10 +134,10 @@ def load(path: str, pool: str = "") -> Model:
     folder = pathlib.Path(path)
     if not (folder / CARD).is_file():
         if not (folder / "config.json").exists():
-            held = next((f", such as {model.parent}" for model in sorted(folder.glob(f"*/{CARD}"))), "")
+            held = versions(folder)
             raise UserError(
                 f"{path} has no {CARD} and no config.json; give the folder of an exported model or of a run"
-                + held
+                + (f", such as {folder / str(held[-1])}" if held else "")
             )
         run = read(path)
         return Model(restore(run, pool)[0].functions, run.about["problem"])

@@ -31,8 +31,9 @@ class Checkpoints:
 
     @property
     def newest(self) -> int:
-        """The step of the newest checkpoint, whole or not; 0 when there is none."""
-        return max(self._steps(), default=0)
+        """The step of the newest checkpoint, damaged or not; 0 when there is none."""
+        paths = self._paths()
+        return int(paths[0].name.removeprefix("step-")) if paths else 0
 
     def save(self, step: int) -> None:
         """Writes a checkpoint and deletes the oldest of more than three.
@@ -108,16 +109,11 @@ class Checkpoints:
 
     def _paths(self):
         """Complete checkpoints, newest first."""
-        found = self._steps()
-        return [found[step] for step in sorted(found, reverse=True)]
-
-    def _steps(self):
-        """Complete checkpoints by step."""
         found = {}
         for index in self.folder.glob("step-*.index"):
             if match := re.fullmatch(r"step-(\d+)\.index", index.name):
                 found[int(match.group(1))] = index.with_suffix("")
-        return found
+        return [found[step] for step in sorted(found, reverse=True)]
 
 
 def _delete(path):

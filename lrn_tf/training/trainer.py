@@ -152,6 +152,8 @@ class Trainer:
         anything depends on whether the run is new, or it would compile all anew when it continues.
         """
         if self._checkpoints.newest < self.last_step:
+            if self._worker == 0:
+                print("making the graphs", file=sys.stderr)
             rows = tf.TensorSpec([self.settings.batch_size], tf.int32)
             self._train_step.get_concrete_function(rows, tf.TensorSpec([], tf.float32))
             if self._worker == 0:
@@ -235,8 +237,8 @@ class Trainer:
             metrics=averages,
             examples_per_second=round(len(times) * self.settings.batch_size / seconds, 1),
             step_ms_median=round(1e3 * statistics.median(times), 2),
-            # Of the whole epoch, also where another process took a part of it; that had no first step.
-            seconds=round(seconds + (steps - len(times)) * statistics.median(times), 2),
+            # Of the whole epoch: steps of another process count as typical ones here, whose first compiles.
+            seconds=round(seconds + (steps - len(times)) * statistics.median(times[1:] or times), 2),
         )
         self._summarise(line, evaluation)
         self.workdir.append_metrics(line)
