@@ -326,6 +326,7 @@ def test_a_run_that_fails_is_named_and_does_not_stop_the_others(tmp_path):
         ("scaling.py", "--counts=2,x", "--counts=2,x must be numbers of tasks such as 2,5,10,20"),
         ("worth.py", "--sizes=0,x", "--sizes=0,x must be numbers of examples such as 0,10000,2000"),
         ("worth.py", "--method=lrn", "--method=lrn is set or varied by this program; leave it out"),
+        ("price.py", "--price=2", "--price=2.0 is set or varied by this program; leave it out"),
     ],
 )
 def test_bad_lists_are_one_line(run, tool, argument, said):
@@ -335,7 +336,8 @@ def test_bad_lists_are_one_line(run, tool, argument, said):
 
 
 @pytest.mark.parametrize(
-    "tool", ["benchmark.py", "early_phase.py", "scaling.py", "table1.py", "transfer.py", "worth.py"]
+    "tool",
+    ["benchmark.py", "early_phase.py", "price.py", "scaling.py", "table1.py", "transfer.py", "worth.py"],
 )
 def test_bad_input_is_one_line(run, tool):
     done = run(tool, "--dup=0")

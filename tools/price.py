@@ -27,9 +27,7 @@ grid.define_flags("price")
 def plan() -> dict[Settings, str]:
     """The settings of all runs, and what each is called."""
     given, output = lrn_main.given(), pathlib.Path(flags.FLAGS.output)
-    for name in ("method", "price", "workdir", "export_dir"):
-        if name in given:
-            raise UserError(f"--{name}={given[name]} is varied or set by this program; leave it out")
+    grid.refuse(given, ("method", "price", "workdir", "export_dir"))
     try:
         prices, depths = [float(x) for x in PRICES.value], [int(x) for x in DEPTHS.value]
     except ValueError as error:
