@@ -196,6 +196,7 @@ def test_what_the_user_sees(runs):
         "lrn: ",
         "memory: about",
         "device: ",
+        "tracing a step",
         "starting: 64",
     ]
     assert [line[: len(b)] for line, b in zip(said, beginnings, strict=False)] == beginnings

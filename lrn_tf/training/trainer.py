@@ -153,7 +153,7 @@ class Trainer:
         """
         if self._checkpoints.newest < self.last_step:
             if self._worker == 0:
-                print("making the graphs", file=sys.stderr)
+                print("tracing a step and an evaluation", file=sys.stderr)
             rows = tf.TensorSpec([self.settings.batch_size], tf.int32)
             self._train_step.get_concrete_function(rows, tf.TensorSpec([], tf.float32))
             if self._worker == 0:
