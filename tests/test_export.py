@@ -455,7 +455,9 @@ def test_the_card_of_a_run_with_validation(tmp_path):
     assert (card["results"]["split"], card["results"]["eval_accuracy"]) == ("validation", 0.5)
     text = export_module.readme(card, types.SimpleNamespace(interface={}))
     assert "**Accuracy 50.00%** on 9 held-out training examples, measured after 10 steps, epoch 1" in text
-    assert "- **init_from a**" in text and "/home/me" not in text
+    card["settings"]["benchmark"] = "/home/me/pictures"  # as preset as any benchmark
+    text = export_module.readme(card, types.SimpleNamespace(interface={}))
+    assert "- **init_from a**" in text and "- **benchmark pictures**" in text and "/home/me" not in text
 
 
 def test_the_card_of_tasks_of_any_form(tmp_path):

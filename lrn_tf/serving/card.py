@@ -104,7 +104,7 @@ def readme(card: dict[str, Any], served) -> str:
         "",
         *(
             _cell(
-                f"- **{name} {_shown(name, value)}**" if value != preset.get(name) else f"- {name} {value}"
+                f"- **{_shown(name, value)}**" if value != preset.get(name) else f"- {_shown(name, value)}"
             )
             for name, value in behind_results(settings).items()
             if value != ""
@@ -129,8 +129,8 @@ def _input(given):
 
 
 def _shown(name, value):
-    """A setting's value; of a path its end, since the rest is about who trained."""
-    return (pathlib.PurePath(value).name or value) if name in PATHS else value
+    """A setting and its value; of a path its end, since the rest is about who trained."""
+    return f"{name} {(pathlib.PurePath(value).name or value) if name in PATHS else value}"
 
 
 def _cell(said):

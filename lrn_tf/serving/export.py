@@ -64,10 +64,10 @@ def check_output(output: str, workdir: str) -> None:
     try:
         held = folder.exists() and not (folder / CARD).exists()
         if held and (not folder.is_dir() or any(folder.iterdir())):
-            held = versions(folder)
+            there = versions(folder)
             raise UserError(
                 f"{output} exists and is no exported model; give another folder to export to"
-                + (f", such as {folder / str(held[-1] + 1)}" if held else "")
+                + (f", such as {folder / str(there[-1] + 1)}" if there else "")
             )
         files.check_writable(folder.parent)
     except OSError as error:
