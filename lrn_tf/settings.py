@@ -198,6 +198,13 @@ class Settings:
         low=0.0,
         methods=MODULAR,
     )
+    core: float = setting(
+        0.0,
+        "How many times a module that is no output follows the gradient of all modules of its kind, besides"
+        " its own; they then start alike" + OURS,
+        low=0.0,
+        methods=MODULAR,
+    )
     label_smoothing: float = setting(
         0.0,
         "Share of the probability that a target gives to all classes alike, in training" + OURS,

@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from lrn_tf.data.problem import Problem
 from lrn_tf.devices import replicas
+from lrn_tf.learning import core
 from lrn_tf.learning.adam import GroupedAdam
 from lrn_tf.learning.objectives import Objectives
 from lrn_tf.modules.built_in import POOLS, make_pool
@@ -36,6 +37,8 @@ class Modular:
             modules.weights, [kind.count for kind in self.pool.kinds], settings.weight_decay
         )
         self.frozen = None
+        if settings.core:
+            core.start_alike(modules)
 
     @classmethod
     def build(cls, problem: Problem, settings: Settings, kinds=None):
@@ -73,7 +76,12 @@ class Modular:
         chosen, gradients = replicas.total((chosen, gradients))
         loss, right = replicas.gather((loss, right))
         with tf.device("CPU:0"):
-            used = chosen > 0 if self.frozen is None else (chosen > 0) & ~self.frozen
+            used = chosen > 0
+        if self.settings.core:
+            gradients, used = core.share(self.pool, gradients, used, self.settings.core)
+        if self.frozen is not None:
+            with tf.device("CPU:0"):
+                used &= ~self.frozen
         self.module_adam.apply(gradients, used, learning_rate)
         return loss, right, chosen
 
