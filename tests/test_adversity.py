@@ -136,6 +136,7 @@ def test_tensorflow_is_tuned_before_it_starts(before, given, said):
     assert done.stdout == f"{said}\n"
 
 
+@pytest.mark.slow
 def test_a_run_computes_with_onednn_and_says_so(folder, monkeypatch):
     monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
     few = ("--method=task_head", "--examples=128", "--max_steps=1", "--pictures_every=0")

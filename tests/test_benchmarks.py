@@ -21,12 +21,12 @@ FOLDERS = mini_imagenet.manual_folder(DATA)
 needs_mnist = pytest.mark.skipif(not (DATA / "mnist").is_dir(), reason=f"no mnist in {DATA}")
 needs_cifar = pytest.mark.skipif(not (DATA / "cifar100").is_dir(), reason=f"no cifar100 in {DATA}")
 needs_mini = pytest.mark.skipif(not FOLDERS.is_dir(), reason=f"no {FOLDERS}")
-# Each of its tests decodes thousands of photographs anew.
+# They read tens of thousands of images, or decode thousands of photographs.
 slow = pytest.mark.slow
 REAL = [
     "digits_mtl",
-    pytest.param("mnist_mtl", marks=needs_mnist),
-    pytest.param("cifar_mtl", marks=needs_cifar),
+    pytest.param("mnist_mtl", marks=(needs_mnist, slow)),
+    pytest.param("cifar_mtl", marks=(needs_cifar, slow)),
     pytest.param("min_mtl", marks=(needs_mini, slow)),
 ]
 EVERY = [*REAL, "mixed_mtl"]
@@ -336,6 +336,7 @@ def test_a_function_of_ones_own(tmp_path):
 
 
 @needs_mnist
+@slow
 def test_mnist_trains_on_a_thousand_of_every_digit_per_task(loaded):
     train, source = loaded("mnist_mtl").train, tfds_source("mnist", "train")
     (digits,) = np.array([list(source[key]) for key in keys(train)]).T
@@ -346,6 +347,7 @@ def test_mnist_trains_on_a_thousand_of_every_digit_per_task(loaded):
 
 
 @needs_mnist
+@slow
 def test_mnist_is_tested_on_random_test_images(loaded):
     test, source = loaded("mnist_mtl").test, tfds_source("mnist", "test")
     # Being of the test split makes them no training images: MNIST has no image twice.
@@ -364,6 +366,7 @@ def test_mnist_is_tested_on_random_test_images(loaded):
 
 
 @needs_cifar
+@slow
 def test_cifar_labels_are_ranks_among_the_fine_labels_of_a_coarse_one(loaded):
     benchmark = loaded("cifar_mtl")
     assert counts(benchmark.train) == expected_counts(20, 5, 500)
@@ -378,6 +381,7 @@ def test_cifar_labels_are_ranks_among_the_fine_labels_of_a_coarse_one(loaded):
 
 
 @needs_cifar
+@slow
 def test_cifar_names_are_those_of_tfds(loaded):
     import tensorflow_datasets as tfds
 
@@ -400,6 +404,7 @@ def files_by_content(wnids):
 
 
 @needs_mini
+@slow
 def test_min_takes_the_first_fifty_classes_in_fives(loaded):
     benchmark = loaded("min_mtl")
     wnids = sorted(os.listdir(FOLDERS))[:50]
@@ -409,6 +414,7 @@ def test_min_takes_the_first_fifty_classes_in_fives(loaded):
 
 
 @needs_mini
+@slow
 def test_min_images_show_their_class_and_are_used_once(loaded):
     benchmark = loaded("min_mtl")
     used = collections.Counter()
@@ -480,6 +486,7 @@ def truncate(path):
 
 
 @needs_mnist
+@slow
 @pytest.mark.parametrize(
     "pattern, hurt",
     [
@@ -524,6 +531,7 @@ def refused_fake(fake, examples_per="label"):
     return refused("min_mtl", examples_per=examples_per, data_dir=str(fake.parents[2]))
 
 
+@slow
 def test_class_folders_are_built_once_and_quietly(fake, capsys):
     train = load_fake(fake).train
     assert counts(train) == expected_counts(10, 5, IMAGES - 50)
@@ -534,6 +542,7 @@ def test_class_folders_are_built_once_and_quietly(fake, capsys):
     assert capsys.readouterr() == ("", "")
 
 
+@slow
 def test_per_label_takes_at_most_800_training_images(fake):
     for image in range(IMAGES, 860):
         (fake / WNIDS[11] / f"{image}.jpg").write_bytes(jpeg(11))
@@ -542,6 +551,7 @@ def test_per_label_takes_at_most_800_training_images(fake):
     assert counts(benchmark.test) == expected_counts(10, 5, 50)
 
 
+@slow
 def test_changed_class_folders_are_rebuilt(fake):
     load_fake(fake)
     for path in (fake / WNIDS[7]).iterdir():
@@ -567,6 +577,7 @@ def test_too_few_images_in_a_class(fake):
     assert f"class {WNIDS[3]} in {fake} has 51 images and 52 " in refused_fake(fake)
 
 
+@slow
 @pytest.mark.parametrize(
     "content, problem",
     [
@@ -592,6 +603,7 @@ def test_a_class_folder_that_is_a_file(fake):
     assert "NotADirectoryError" in refused_fake(fake)
 
 
+@slow
 def test_a_corrupt_copy_of_the_class_folders(fake):
     load_fake(fake)
     built = fake.parents[2] / "mini_imagenet"
@@ -603,6 +615,7 @@ def test_a_corrupt_copy_of_the_class_folders(fake):
     load_fake(fake)
 
 
+@slow
 def test_two_processes_may_build_at_once(fake, monkeypatch):
     builder = mini_imagenet.MiniImagenet
     generate = builder._generate_examples

@@ -52,6 +52,7 @@ def tidy(cache, monkeypatch):
     return lambda: os.close(held)
 
 
+@pytest.mark.slow
 def test_the_second_process_compiles_nothing_and_damage_is_compiled_anew(tmp_path):
     assert run(tmp_path) == (0, 1, True)
     assert run(tmp_path) == (1, 0, True)

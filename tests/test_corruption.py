@@ -230,6 +230,7 @@ def use(folder):
     readme(describe(found, 15), types.SimpleNamespace(interface={})).encode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["config.json", "metrics.jsonl"])
 @pytest.mark.parametrize("problem", [PROBLEM, MIXED, ONLY_NUMBERS], ids=lambda problem: problem.name)
 def test_odd_json_is_used_or_refused(file, problem, tmp_path, record_property):
@@ -352,6 +353,7 @@ def sound(problem):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("problem", [PROBLEM, MIXED, ONLY_NUMBERS], ids=lambda problem: problem.name)
 def test_a_problem_that_does_not_go_together_is_refused(problem, tmp_path, record_property):
     """In one line; and one that does is used. Its checksum is right, as a stranger can make it."""

@@ -232,8 +232,16 @@ SCENARIOS = {
 ON_GPU = "as on a GPU: "
 
 
+SLOW = {"paper_by_task", "residual", "wide_1", "transformer", "mixed", "recurrent", ON_GPU + "mixed"}
+
+
+def slow_ones(names):
+    return [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in names]
+
+
 @pytest.fixture(
-    scope="module", params=[*LARGER, *CUSTOM, *(ON_GPU + name for name in ("paper", "mixed", "cycle"))]
+    scope="module",
+    params=slow_ones([*LARGER, *CUSTOM, *(ON_GPU + name for name in ("paper", "mixed", "cycle"))]),
 )
 def exact_modules(request, named_pool):
     """In float64: in float32 a ReLU whose input is 0 up to rounding makes gradients jump."""
@@ -260,7 +268,7 @@ def test_equals_both_oracles(exact_modules, scenario, rules):
         assert any(np.any(g) for g in gradients) == (m in paths.numpy() and len(gradients) > 0)
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("name", slow_ones(BUILT_IN))
 def test_any_network_of_a_built_in_pool_runs(name, rules):
     """All of them at once."""
     pool = BUILT_IN[name]()
@@ -287,7 +295,7 @@ def one_example(modules, inputs, paths):
     return modules(same, paths)[0].numpy()
 
 
-@pytest.mark.parametrize("name", ["two_inputs", "same_shape", "tokens", "mixed"])
+@pytest.mark.parametrize("name", slow_ones(["two_inputs", "same_shape", "tokens", "mixed"]))
 def test_what_else_an_example_brings_does_not_count(name, named_pool, rules):
     pool = LARGER[name]() if name in LARGER else named_pool(name)
     modules = make_modules(pool, "float64")
@@ -349,10 +357,10 @@ def test_large_tables_are_variables_of_their_own():
     assert not is_stack(large[0]) and is_stack(small[0])
 
 
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("residual", "mixed")]
-
-
-@pytest.mark.parametrize("name", ["paper", "transformer", "odd_layers", "large_vocabulary", *SLOW])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["paper", "transformer", "odd_layers", "large_vocabulary", "residual", "mixed"]
+)
 def test_float32(name, rules):
     """As it is used: with gradients, and without them, where TensorFlow may optimise more away."""
     pool = LARGER[name]()
@@ -447,6 +455,7 @@ def test_examples_share_a_run_whatever_step_they_chose_it_at():
     assert [rows for _, rows in Recorder.calls] == [3, 3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["paper", "transformer", "tokens"])
 def test_bfloat16(name, named_pool, rules):
     """Layers compute in bfloat16; weights and logits stay in float32."""

@@ -112,7 +112,7 @@ LRN = (
 # Several inputs and forms of answers are in test_own_problem.py.
 METHODS = [
     LRN,
-    ("--method=unrouted", "--paths=random", "--dup=2", "--depth=3", "--max_steps=5"),
+    ("--method=unrouted", "--paths=random", "--core=1", "--dup=2", "--depth=3", "--max_steps=5"),
     ("--method=routing", "--blocks=3", "--max_steps=5"),
     ("--method=routing", "--blocks=3", "--policy=approximate", "--agents=dispatched", "--max_steps=5"),
     ("--method=cross_stitch", "--max_steps=5"),

@@ -157,6 +157,7 @@ def test_a_workdir_that_vanishes_in_a_long_epoch(tmp_path, monkeypatch):
     assert not folder.exists()
 
 
+@pytest.mark.slow
 def test_a_model_is_exported_whole_or_not_at_all(disk, exported, record_property):
     small = disk(4000)
     shutil.copytree(exported / "model", small.path / "model")

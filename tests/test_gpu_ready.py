@@ -24,7 +24,7 @@ STEPS = {
     "digits": dict(benchmark="digits_mtl", augment="flip_shift"),
     # Several inputs, forms of answers, and heads of tasks' own.
     "mixed": dict(benchmark="mixed_mtl", heads="task", batch_size=64),
-    "residual": dict(benchmark="digits_mtl", pool="residual", actor="pointer"),
+    "residual": dict(benchmark="digits_mtl", pool="residual", actor="pointer", core=1.0),
     "transformer": dict(benchmark="digits_mtl", pool="transformer", actor="pointer"),
 }
 
@@ -36,15 +36,18 @@ def step(request):
         return traced_step(**STEPS[request.param])
 
 
+@pytest.mark.slow
 def test_every_operation_has_a_kernel_for_gpus(step):
     assert not step.missing
 
 
+@pytest.mark.slow
 def test_the_host_computes_with_whole_numbers_only(step):
     """No image, weight or activation is worked on there."""
     assert {op for op, types in step.on_host if {"float32", "uint8"} & set(types)} == set()
 
 
+@pytest.mark.slow
 def test_a_step_waits_for_few_copies_to_the_host(step):
     assert len(step.copies) <= 3, step.copies
 

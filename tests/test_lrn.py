@@ -420,6 +420,7 @@ def by_task(the_training_by_task):
     return the_training_by_task
 
 
+@pytest.mark.slow
 def test_what_a_step_does_where_tasks_have_heads_of_their_own(by_task, monkeypatch):
     check_what_a_step_does(by_task, 1.0, "every_step", monkeypatch)
 
@@ -512,6 +513,7 @@ def test_a_module_costs_what_it_computes():
     assert float(statistics["route/gflop"]) == pytest.approx(mean, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_step_changes_the_heads_of_the_batchs_tasks_alone(by_task):
     lrn, (images, tasks, labels) = by_task.lrn, by_task.examples
     tasks = tf.minimum(tasks, 1)
@@ -549,6 +551,7 @@ def mixed(the_mixed_training):
     return the_mixed_training
 
 
+@pytest.mark.slow
 def test_what_a_step_on_several_inputs_does(mixed, monkeypatch):
     check_what_a_step_does(mixed, 1.0, "every_step", monkeypatch)
     could = np.sum([open_to(mixed.lrn, k) for k in mixed.examples[1].numpy()], axis=0)
@@ -601,6 +604,7 @@ def test_a_batch_of_several_inputs_is_learned(mixed):
 # --- Many steps
 
 
+@pytest.mark.slow
 def test_learns_a_batch(training):
     # Not fewer steps: now and then an example tries a path that is new to it, and its loss jumps.
     history = training.run(150)

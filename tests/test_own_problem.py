@@ -9,6 +9,8 @@ import pytest
 
 import lrn_tf
 
+pytestmark = pytest.mark.slow
+
 HERE = pathlib.Path(__file__).resolve().parent
 POOL = f"--pool={HERE}/own_problem.py:pool"
 OWN = (f"--benchmark={HERE}/own_problem.py:tasks", POOL)
@@ -154,7 +156,6 @@ def test_report_and_compare(forked, trained, tmp_path):
     assert (tmp_path / "curves" / "curves.png").exists()
 
 
-@pytest.mark.slow
 def test_soak_kills_a_run_and_finds_that_it_ends_as_if_it_had_not_been(forked, tmp_path, record_property):
     soak = HERE.parent / "tools" / "soak.py"
     given = [*OWN, *SMALL, "--epochs=2", "--pictures_every=0", "--kills=1", "--output=soak"]
@@ -168,7 +169,6 @@ def test_soak_kills_a_run_and_finds_that_it_ends_as_if_it_had_not_been(forked, t
     record_property("kills", 1)
 
 
-@pytest.mark.slow
 def test_from_python(tmp_path):
     import own_problem
 

@@ -461,6 +461,7 @@ def test_what_the_users_function_raises_is_said_once():
         built_in.make_pool(broken, images_of(IMAGE, (CLASSES, 2)), resolve({}))
 
 
+@pytest.mark.slow
 def test_pools_of_other_weights_are_told_apart():
     pool = smallest(kind("a", HIDDEN, (3,), (3,), dup=3))
     assert describe(pool)[0] == "in: input, 4x4x1 to 3, 1 modules with weights 16x3, 3"

@@ -111,6 +111,7 @@ def assert_stands_alone(text):
     return found
 
 
+@pytest.mark.slow
 def test_it_stands_alone(made):
     found = assert_stands_alone(made.read_text())
     for heading in ("Training", "Tasks", "Modules and paths", "Examples", "Compute", "Settings"):
@@ -140,6 +141,7 @@ def test_compute_is_that_of_three_layers(made):
     assert f"{trunk:,.3f} million more" in said
 
 
+@pytest.mark.slow
 def test_the_same_run_makes_the_same_page(made, digits_run, tmp_path):
     (tmp_path / "index.html").write_text("what was there")
     report(str(digits_run), str(tmp_path))

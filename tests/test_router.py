@@ -463,6 +463,7 @@ def test_jit_changes_no_action():
     np.testing.assert_allclose(plain.log_probs, fused.log_probs, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["mixed"], indirect=True)
 def test_jit_changes_no_action_of_several_inputs(case):
     router, process, inputs, tasks = case

@@ -33,6 +33,7 @@ def test_every_example_runs_through_the_blocks_that_its_agent_chose(agents, poli
     assert len(decisions) == 1 + (agents == "dispatched")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("agents, policy", ROUTERS)
 def test_prediction_takes_the_most_probable_blocks(agents, policy):
     method = routing(agents, policy)

@@ -86,6 +86,7 @@ def test_the_router_keeps_what_it_knows(old, started):
             np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_frozen_modules_do_not_learn(started):
     method, _, _ = started
     before = [weights(method, m) for m in range(len(method.pool))]

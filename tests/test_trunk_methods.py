@@ -240,6 +240,7 @@ def test_prediction_leaves_everything_as_it_is_and_uses_the_moving_averages():
     assert len(averages) == 8 and not np.allclose(averages[0], 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*SGD_METHODS, "dispatched"])
 def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(name, tmp_path):
     data = benchmark()
@@ -281,6 +282,7 @@ def test_bfloat16_trains(name):
         keras.config.set_dtype_policy("float32")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SGD_METHODS)
 def test_the_weight_of_a_task_scales_what_it_changes(name):
     """But not the loss that is reported."""

@@ -63,6 +63,7 @@ def test_paths_are_varied_networks_of_their_tasks(any_pool, rules, paths):
             assert kinds_of(any_pool, path[task]) == plan
 
 
+@pytest.mark.slow
 def test_who_takes_which(named_pool):
     pool = named_pool("paper_3")
     same = unrouted(pool, "shared").paths(tf.range(2)).numpy()

@@ -123,6 +123,7 @@ def tree(tmp_path):
 GOOD = [("n00000001", [], True), ("n00000002", [], True)]
 
 
+@pytest.mark.slow
 def test_any_folder_of_images(tree, record_property, monkeypatch):
     """Two classes of two images are asked for."""
     tried, loaded = [], []
@@ -167,6 +168,7 @@ PICTURES = st.lists(
 )
 
 
+@pytest.mark.slow
 def test_any_folder_of_pictures(tmp_path, record_property):
     """Of what lies where pictures of tasks and classes should, each file is an example or is left out."""
     tried, loaded = [], []
