@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from lrn_tf.data.problem import Problem
-from lrn_tf.errors import UserError
+from lrn_tf.errors import UserError, printable
 
 INPUT, HIDDEN, OUTPUT = ROLES = ("input", "hidden", "output")
 
@@ -321,7 +321,7 @@ def differences(lines: Sequence[str], pool: Pool | None) -> str:
     now = describe(pool) if pool is not None else []
     for before, after in itertools.zip_longest(lines, now, fillvalue="nothing"):
         if before != after:
-            return f"there was {before}; there is {after}"
+            return f"there was {printable(before)}; there is {after}"
     return ""
 
 

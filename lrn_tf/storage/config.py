@@ -6,7 +6,7 @@ import json
 from typing import TypedDict
 
 from lrn_tf.data.problem import FORMS, HEADS, NUMBERS, Problem, differences, names_input
-from lrn_tf.errors import UserError, reason
+from lrn_tf.errors import UserError, printable, reason
 from lrn_tf.settings import resolve
 from lrn_tf.storage.files import seal, unseal
 from lrn_tf.storage.from_json import of_type, parse
@@ -116,5 +116,5 @@ def unlike(before: About, now: About) -> str:
             return f"there were {before[name]:,} {name.replace('_', ' ')}, there are {now[name]:,}"
     for was, is_now in itertools.zip_longest(before["pool"], now["pool"], fillvalue="nothing"):
         if was != is_now:
-            return f"in its pool there was {was[:200]}; there is {is_now[:200]}"
+            return f"in its pool there was {printable(was)[:200]}; there is {is_now[:200]}"
     return ""
