@@ -48,9 +48,8 @@ def share(pool: Pool, gradients: Sequence[Sequence], used, core: float):
         [_with_sum(g, core) for g in kind] if has_core else kind
         for has_core, kind in zip(shared, gradients, strict=True)
     ]
-    with_mine = np.eye(len(pool), dtype=bool)
-    for k in np.flatnonzero(shared):
-        with_mine[np.ix_(pool.modules(k), pool.modules(k))] = True
+    of_my_kind = pool.kind[:, None] == pool.kind  # (N, N)
+    with_mine = np.eye(len(pool), dtype=bool) | of_my_kind & np.array(shared)[pool.kind]
     with tf.device("CPU:0"):
         return gradients, tf.reduce_any(with_mine & used[None], axis=1)
 
