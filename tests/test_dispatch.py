@@ -10,7 +10,7 @@ import tensorflow as tf
 from small_pools import IMAGES_4, ROWS, SAME, SEQUENCES, TOKENS, any_inputs, pool_of, problem
 
 from lrn_tf.data.problem import CLASSES, NUMBERS
-from lrn_tf.modules.dispatch import Modules, run_all
+from lrn_tf.modules.dispatch import Modules, recurring, run_all
 from lrn_tf.modules.pool import HIDDEN, INPUT, OUTPUT, Demand, Given, Kind, Pool
 from lrn_tf.modules.waves import Waves
 from lrn_tf.modules.weights import LARGE, is_stack, split
@@ -248,10 +248,19 @@ def exact_modules(request, named_pool):
     name = request.param.removeprefix(ON_GPU)
     pool = LARGER[name]() if name in LARGER else named_pool(name)
     modules = make_modules(pool, "float64")
-    with pytest.MonkeyPatch.context() as patch:
-        if ON_GPU in request.param:  # what is traced for them also runs on CPUs
+    run = in_graph(modules)
+    return modules, traced_for_gpus(run) if ON_GPU in request.param else run
+
+
+def traced_for_gpus(run):
+    """What is traced for them also runs on CPUs."""
+
+    def traced(*arguments):
+        with pytest.MonkeyPatch.context() as patch:
             patch.setattr("lrn_tf.modules.dispatch.on_gpu", lambda: True)
-        yield modules, in_graph(modules)
+            return run(*arguments)
+
+    return traced
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
@@ -313,6 +322,12 @@ def test_what_else_an_example_brings_does_not_count(name, named_pool, rules):
     floating = [i for i, x in enumerate(inputs) if x.dtype.is_floating]
     for i, gradient in zip(floating, found[1], strict=True):
         assert [bool(np.any(row)) for row in gradient] == [b == i for b in brought]
+
+
+@pytest.mark.parametrize("size", [0, 1, 16, 17, 21, 64, 65, 1000, 10**6])
+def test_a_group_grows_by_a_quarter_at_most(size):
+    found = int(recurring(tf.constant([size]))[0])
+    assert found >= size and (found <= max(16, 1.25 * size) if size else found == 0)
 
 
 def test_what_is_traced_for_gpus_may_be_exported(monkeypatch, named_pool):
@@ -438,6 +453,23 @@ def test_modules_run_on_just_the_examples_that_chose_them(rules):
     assert not set(left_out) & set(calls)
     waves = Waves(pool, DEPTH)
     assert all(calls[m] <= sum(m in wave for wave in waves.modules) for m in calls)
+
+
+def test_on_gpus_groups_come_in_few_sizes(monkeypatch, rules):
+    """What a new size of a group costs there is said in `recurring`."""
+    monkeypatch.setattr("lrn_tf.modules.dispatch.on_gpu", lambda: True)
+    pool, rng, groups = recorder_pool(), np.random.default_rng(0), set()
+    forward = tf.function(Modules(pool, DEPTH), autograph=False)
+    Recorder.calls.clear()
+    for _ in range(20):
+        episodes = sample(pool, rules, 20, rng)
+        paths = episodes[rng.choice(20, 256, p=rng.dirichlet(np.full(20, 0.3)))]
+        groups |= set(np.bincount(paths[paths < pool.pass_id]).tolist()) - {0}
+        forward(tf.zeros((256, 3)), tf.constant(paths))
+    sizes = {rows for _, rows in Recorder.calls}
+    assert len(groups) > 50
+    assert sizes <= {16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256}
+    assert len(sizes) > 10
 
 
 def test_examples_share_a_run_whatever_step_they_chose_it_at():

@@ -6,11 +6,15 @@ import math
 from collections.abc import Sequence
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from lrn_tf.modules.pool import INPUT, OUTPUT, Pool
 from lrn_tf.modules.waves import Waves
 from lrn_tf.modules.weights import LARGE, call, is_stack, make_weights, split
+
+# To which sizes groups of examples are padded on GPUs: four to each doubling, and none below 16.
+ROOMS = np.array([0, *(step << power for power in range(2, 28) for step in range(4, 8))], np.int32)
 
 
 class Modules:
@@ -153,14 +157,23 @@ class Modules:
         Returns:
             `[R, *output]`, and the buffer without these rows.
         """
-        if self._run_all_of[kind]:
-            with tf.device("CPU:0"):
-                slots, rows_of_slots = pad(rows, sizes)
-            x, rest = take_padded(buffer, rows, slots, rows_of_slots)
+        at_once = self._run_all_of[kind]
+        if not at_once and not on_gpu():
+            x, rest = take(buffer, rows)
+            return self._run_each(kind, weights, x, sizes), rest
+        with tf.device("CPU:0"):
+            room = tf.fill([sizes.shape[0]], tf.reduce_max(sizes)) if at_once else recurring(sizes)
+            slots, rows_of_slots = pad(rows, sizes, room)
+        x, rest = take_padded(buffer, rows, slots, rows_of_slots)
+        if at_once:
             x = tf.reshape(x, [sizes.shape[0], -1, *x.shape[1:]])  # (M, L, ...)
-            y = self._run_all_of[kind](x, *weights)
-            return pick(tf.reshape(y, [-1, *self.pool.kinds[kind].output]), slots), rest
-        x, rest = take(buffer, rows)
+            y = tf.reshape(at_once(x, *weights), [-1, *self.pool.kinds[kind].output])
+        else:
+            y = self._run_each(kind, weights, x, room)
+        return pick(y, slots), rest
+
+    def _run_each(self, kind, weights, x, sizes):
+        """The modules of a kind, one after the other, on `sizes` rows of `x` each; `[R, *output]`."""
         results = []
         for own, part, size in zip(
             weights, tf.split(x, sizes, num=len(weights)), tf.unstack(sizes, len(weights)), strict=True
@@ -169,7 +182,7 @@ class Modules:
             run = functools.partial(self._run_kind[kind], part, *own)
             skip = functools.partial(self._skip_kind[kind], *own)
             results.append(tf.cond(size > 0, run, skip))
-        return tf.concat(results, axis=0), rest
+        return tf.concat(results, axis=0)
 
     def _make_functions(self, kind):
         """What one module of a kind does, weights as arguments, and what it does without rows.
@@ -278,22 +291,31 @@ def take(buffer, rows):
     return (tf.gather(buffer, rows), tf.identity(buffer)), gradient
 
 
-def pad(rows, sizes):
-    """Where rows sorted by module go when all groups are padded to the largest.
+def recurring(sizes):
+    """The sizes of groups rounded up, by a quarter at most if they are not small; int32 `[M]`.
+
+    A convolution whose shape cuDNN has not seen takes 0.05 s on a GPU, in bfloat16 0.3 s.
+    """
+    return tf.gather(ROOMS, tf.searchsorted(ROOMS, sizes - 1, side="right"))
+
+
+def pad(rows, sizes, room):
+    """Where rows sorted by module go when groups are padded.
 
     Args:
         rows: int32 `[R]`.
-        sizes: int32 `[M]`.
+        sizes: int32 `[M]`, how many rows each module has.
+        room: int32 `[M]`, to how many they are padded.
 
     Returns:
-        slots: int32 `[R]`, places among M x L.
-        rows_of_slots: int32 `[M L]`, the rows there; row 0 as padding.
+        slots: int32 `[R]`, places among the sum of all room, S.
+        rows_of_slots: int32 `[S]`, the rows there; row 0 as padding.
     """
-    ends, longest = tf.cumsum(sizes), tf.reduce_max(sizes)
+    starts, ends = tf.cumsum(room, exclusive=True), tf.cumsum(sizes)
     place = tf.range(tf.size(rows))
     module = tf.searchsorted(ends, place, side="right")  # (R,)
-    slots = module * longest + place - tf.gather(ends - sizes, module)
-    return slots, tf.scatter_nd(slots[:, None], rows, [sizes.shape[0] * longest])
+    slots = place + tf.gather(starts - (ends - sizes), module)
+    return slots, tf.scatter_nd(slots[:, None], rows, [tf.reduce_sum(room)])
 
 
 @tf.custom_gradient
