@@ -8,9 +8,10 @@ from lrn_tf.devices.precision import layers_compute_in
 from lrn_tf.errors import UserError
 from lrn_tf.methods.build import build
 from lrn_tf.methods.method import Method
-from lrn_tf.modules.pool import differences
+from lrn_tf.modules.pool import describe
 from lrn_tf.settings import POOLS, own_function
 from lrn_tf.storage.checkpoints import Checkpoints
+from lrn_tf.storage.config import unlike_pools
 from lrn_tf.storage.runs import Run
 
 
@@ -34,8 +35,8 @@ def restore_method(run: Run, pool: Any = None) -> tuple[Method, int]:
     with layers_compute_in(settings.dtype):
         method = build(run.about["problem"], settings, kinds)
         step = tf.Variable(0, dtype=tf.int64, trainable=False)
-    if different := differences(run.about["pool"], method.pool):
-        raise UserError(f"the pool is not what has made {run.folder}: {different}; give the same --pool")
+    if different := unlike_pools(run.about["pool"], describe(method.pool) if method.pool else []):
+        raise UserError(f"these are not the modules of {run.folder}: {different}; give the same --pool")
     checkpoints = Checkpoints(run.folder / "checkpoints", {"method": method.variables, "step": step})
     if not checkpoints.restore(clean=False):
         raise UserError(f"{run.folder} holds no checkpoint; give the folder of a run that has one")

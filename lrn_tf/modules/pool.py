@@ -7,7 +7,6 @@ definition of a pool knows what its kinds are.
 
 import collections
 import dataclasses
-import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -16,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from lrn_tf.data.problem import Problem
-from lrn_tf.errors import UserError, printable
+from lrn_tf.errors import UserError
 
 INPUT, HIDDEN, OUTPUT = ROLES = ("input", "hidden", "output")
 
@@ -314,15 +313,6 @@ def describe(pool: Pool) -> list[str]:
             f" with weights {weights}{serves}"
         )
     return lines
-
-
-def differences(lines: Sequence[str], pool: Pool | None) -> str:
-    """How a pool differs from one that `describe` has described; empty if it does not."""
-    now = describe(pool) if pool is not None else []
-    for before, after in itertools.zip_longest(lines, now, fillvalue="nothing"):
-        if before != after:
-            return f"there was {printable(before)}; there is {after}"
-    return ""
 
 
 def _shape(shape):

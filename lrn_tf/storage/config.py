@@ -114,7 +114,12 @@ def unlike(before: About, now: About) -> str:
     for name in ("training_examples", "eval_examples"):
         if before[name] != now[name]:
             return f"there were {before[name]:,} {name.replace('_', ' ')}, there are {now[name]:,}"
-    for was, is_now in itertools.zip_longest(before["pool"], now["pool"], fillvalue="nothing"):
+    return unlike_pools(before["pool"], now["pool"])
+
+
+def unlike_pools(before: list[str], now: list[str]) -> str:
+    """How a pool differs from another, both as `lrn_tf.modules.pool.describe` has them; else empty."""
+    for was, is_now in itertools.zip_longest(before, now, fillvalue="nothing"):
         if was != is_now:
             return f"in its pool there was {printable(was)[:200]}; there is {is_now[:200]}"
     return ""
