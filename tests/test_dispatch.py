@@ -121,6 +121,26 @@ def large_vocabulary():
     )
 
 
+def many_heads():
+    """So many that all run at once, though rows are dear beside weights."""
+    image = (4, 4, 8)
+
+    def head():
+        norm, pooling = (
+            keras.layers.GroupNormalization(4),
+            keras.layers.GlobalAveragePooling2D(keepdims=True),
+        )
+        return keras.Sequential([norm, pooling, keras.layers.Flatten(), keras.layers.Dense(3)])
+
+    return Pool(
+        [
+            Kind("in", INPUT, (4, 4, 1), image, lambda: keras.layers.Conv2D(8, 3, padding="same"), 2),
+            Kind("out", OUTPUT, image, (3,), head, 16),
+        ],
+        [Given("images", (4, 4, 1))],
+    )
+
+
 def dense_of_flat():
     return keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(3)])
 
@@ -139,6 +159,7 @@ LARGER = {
     **BUILT_IN,
     "odd_layers": odd_layers,
     "large_vocabulary": large_vocabulary,
+    "many_heads": many_heads,
     "recurrent": recurrent,
 }
 CUSTOM = ["cycle", "cycle_reversed", "same_signature", "dead_end", "lost_input"]
@@ -230,6 +251,7 @@ SCENARIOS = {
 
 
 ON_GPU = "as on a GPU: "
+AS_ON_GPU = [ON_GPU + name for name in ("paper", "mixed", "cycle", "many_heads")]
 
 
 SLOW = {"paper_by_task", "residual", "wide_1", "transformer", "mixed", "recurrent", ON_GPU + "mixed"}
@@ -241,7 +263,7 @@ def slow_ones(names):
 
 @pytest.fixture(
     scope="module",
-    params=slow_ones([*LARGER, *CUSTOM, *(ON_GPU + name for name in ("paper", "mixed", "cycle"))]),
+    params=slow_ones([*LARGER, *CUSTOM, *AS_ON_GPU]),
 )
 def exact_modules(request, named_pool):
     """In float64: in float32 a ReLU whose input is 0 up to rounding makes gradients jump."""
@@ -340,6 +362,14 @@ def test_what_is_traced_for_gpus_may_be_exported(monkeypatch, named_pool):
     operations = {node.op for part in (graph, *graph.library.function) for node in nodes(part)}
     assert "DynamicStitch" in operations
     assert operations <= COMPUTING | SERVING
+
+
+def test_many_modules_run_without_a_branch_for_each():
+    modules = make_modules(many_heads())
+    given = tf.TensorSpec((None, 4, 4, 1)), tf.TensorSpec((None, 2), tf.int32)
+    graph = tf.function(modules, autograph=False).get_concrete_function(*given).graph.as_graph_def()
+    operations = [node.op for part in (graph, *graph.library.function) for node in nodes(part)]
+    assert sum(op in ("If", "StatelessIf") for op in operations) == 2  # of the convolutions
 
 
 def nodes(graph):

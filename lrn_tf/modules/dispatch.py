@@ -13,6 +13,8 @@ from lrn_tf.modules.pool import INPUT, OUTPUT, Pool
 from lrn_tf.modules.waves import Waves
 from lrn_tf.modules.weights import LARGE, call, is_stack, make_weights, split
 
+# So many modules of a kind run at once, if they can.
+MANY = 16
 # To which sizes groups of examples are padded on GPUs: four to each doubling, and none below 16.
 ROOMS = np.array([0, *(step << power for power in range(2, 28) for step in range(4, 8))], np.int32)
 
@@ -209,16 +211,15 @@ class Modules:
     def _make_batched(self, kind):
         """A graph of all modules of a kind at once, on as many rows each; None where that does not pay.
 
-        It pays where a row costs little beside the weights, as in matrix products: groups are padded to
-        the largest. It also takes operations that TensorFlow can run with a stack of weights.
+        Groups are padded to the largest. It pays where a row costs little beside the weights, as in matrix
+        products, and where a loop over many modules costs more than their padding. It also takes
+        operations that TensorFlow can run with a stack of weights.
         """
+        count = self.pool.kinds[kind].count
         taken, given = (math.prod(s) for s in (self.pool.kinds[kind].input, self.pool.kinds[kind].output))
         template, weights = self._layers[kind], self.weights[kind]
-        if (
-            self.pool.kinds[kind].count == 1
-            or not all(is_stack(w) for w in weights)
-            or template.count_params() < taken + given
-        ):
+        pays = count >= MANY or (count > 1 and template.count_params() >= taken + given)
+        if not pays or not weights or not all(is_stack(w) for w in weights):
             return None
 
         @tf.function(autograph=False)
@@ -229,9 +230,7 @@ class Modules:
 
             return tf.vectorized_map(run_one, (x, *weights), fallback_to_while_loop=False)
 
-        x = tf.TensorSpec(
-            (self.pool.kinds[kind].count, None, *self.pool.kinds[kind].input), self._dtype(kind)
-        )
+        x = tf.TensorSpec((count, None, *self.pool.kinds[kind].input), self._dtype(kind))
         with _silent():
             try:
                 return run_all_of_kind.get_concrete_function(
