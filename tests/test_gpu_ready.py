@@ -13,7 +13,7 @@ from lrn_tf.training.trainer import Trainer
 
 def traced_step(**given):
     """The trainer's step on a benchmark that needs no download."""
-    settings = resolve({"workdir": "not made", "dup": 2, "depth": 4, "d_model": 16, **given})
+    settings = resolve(dict(workdir="not made", dup=2, depth=4, d_model=16, **given))
     benchmark = load(*asked(settings))
     trainer = Trainer(build(benchmark.problem, settings), benchmark, settings, Workdir(settings))
     rows = tf.TensorSpec([settings.batch_size], tf.int32)
@@ -25,8 +25,7 @@ STEPS = {
     # Several inputs, forms of answers, and heads of tasks' own.
     "mixed": dict(benchmark="mixed_mtl", heads="task", batch_size=64),
     "residual": dict(benchmark="digits_mtl", pool="residual", actor="pointer", core=1.0),
-    # So many modules that all of a kind run at once.
-    "transformer": dict(benchmark="digits_mtl", pool="transformer", actor="pointer", dup=16),
+    "transformer": dict(benchmark="digits_mtl", pool="transformer", actor="pointer"),
 }
 
 

@@ -474,7 +474,7 @@ def test_pools_of_other_weights_are_told_apart():
         heads_by_task(),
         two_inputs(),
     ]
-    lines = [describe(p) for p in (pool, *others)]
+    lines = [describe(p) for p in (pool, *others, None)]
     for (i, before), (j, now) in itertools.product(enumerate(lines), repeat=2):
         assert bool(unlike_pools(before, now)) == (i != j)
 

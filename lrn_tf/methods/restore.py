@@ -35,7 +35,7 @@ def restore_method(run: Run, pool: Any = None) -> tuple[Method, int]:
     with layers_compute_in(settings.dtype):
         method = build(run.about["problem"], settings, kinds)
         step = tf.Variable(0, dtype=tf.int64, trainable=False)
-    if different := unlike_pools(run.about["pool"], describe(method.pool) if method.pool else []):
+    if different := unlike_pools(run.about["pool"], describe(method.pool)):
         raise UserError(f"these are not the modules of {run.folder}: {different}; give the same --pool")
     checkpoints = Checkpoints(run.folder / "checkpoints", {"method": method.variables, "step": step})
     if not checkpoints.restore(clean=False):

@@ -13,8 +13,6 @@ from lrn_tf.modules.pool import INPUT, OUTPUT, Pool
 from lrn_tf.modules.waves import Waves
 from lrn_tf.modules.weights import LARGE, call, is_stack, make_weights, split
 
-# So many modules of a kind run at once, if they can.
-MANY = 16
 # To which sizes groups of examples are padded on GPUs: four to each doubling, and none below 16.
 ROOMS = np.array([0, *(step << power for power in range(2, 28) for step in range(4, 8))], np.int32)
 
@@ -110,7 +108,7 @@ class Modules:
                 if taken not in held:  # nobody is there yet, in a cycle of kinds
                     held[taken] = tf.zeros((batch, *kind.input), self.compute_dtype)
                 x = self._cast(held[taken], k)
-                y, held[taken] = self._run(k, weights[k], x, rows, sizes)
+                y, held[taken] = self._run(k, weights[k], x, rows, sizes, paths.shape[0])
                 given = kind.output
                 if kind.role == OUTPUT:
                     given, y = OUTPUT, filled_up(y, self.pool.width)
@@ -137,7 +135,8 @@ class Modules:
             chosen = tf.identity(chosen)
             rows = tf.argsort(chosen, stable=True)
             sizes = tf.ensure_shape(tf.math.bincount(chosen, minlength=count, maxlength=count), [count])
-        return spread(rows, self._run(kind, self._split(kind), x, rows, sizes)[0], tf.shape(x)[0])
+        y, _ = self._run(kind, self._split(kind), x, rows, sizes, chosen.shape[0])
+        return spread(rows, y, tf.shape(x)[0])
 
     def _split(self, kind):
         """What `_run` wants of a kind's weights: whole if all modules run at once, otherwise by module."""
@@ -146,7 +145,7 @@ class Modules:
             return [tf.convert_to_tensor(w) for w in weights]
         return split(weights) if weights else [()] * self.pool.kinds[kind].count
 
-    def _run(self, kind, weights, buffer, rows, sizes):
+    def _run(self, kind, weights, buffer, rows, sizes, batch):
         """The modules of a kind, each on its own rows.
 
         Args:
@@ -155,12 +154,13 @@ class Modules:
             buffer: `[B, *input]`.
             rows: int32 `[R]` of the buffer, sorted by module; in host memory.
             sizes: int32 `[count]`, how many each module has; in host memory.
+            batch: how many examples there are; None if it is not said, as in an exported model.
 
         Returns:
             `[R, *output]`, and the buffer without these rows.
         """
         at_once = self._run_all_of[kind]
-        if not at_once and not on_gpu():
+        if not at_once and not (on_gpu() and batch):
             x, rest = take(buffer, rows)
             return self._run_each(kind, weights, x, sizes), rest
         with tf.device("CPU:0"):
@@ -211,15 +211,16 @@ class Modules:
     def _make_batched(self, kind):
         """A graph of all modules of a kind at once, on as many rows each; None where that does not pay.
 
-        Groups are padded to the largest. It pays where a row costs little beside the weights, as in matrix
-        products, and where a loop over many modules costs more than their padding. It also takes
-        operations that TensorFlow can run with a stack of weights.
+        It pays where a row costs little beside the weights, as in matrix products: groups are padded to
+        the largest. It also takes operations that TensorFlow can run with a stack of weights.
         """
-        count = self.pool.kinds[kind].count
         taken, given = (math.prod(s) for s in (self.pool.kinds[kind].input, self.pool.kinds[kind].output))
         template, weights = self._layers[kind], self.weights[kind]
-        pays = count >= MANY or (count > 1 and template.count_params() >= taken + given)
-        if not pays or not weights or not all(is_stack(w) for w in weights):
+        if (
+            self.pool.kinds[kind].count == 1
+            or not all(is_stack(w) for w in weights)
+            or template.count_params() < taken + given
+        ):
             return None
 
         @tf.function(autograph=False)
@@ -230,7 +231,9 @@ class Modules:
 
             return tf.vectorized_map(run_one, (x, *weights), fallback_to_while_loop=False)
 
-        x = tf.TensorSpec((count, None, *self.pool.kinds[kind].input), self._dtype(kind))
+        x = tf.TensorSpec(
+            (self.pool.kinds[kind].count, None, *self.pool.kinds[kind].input), self._dtype(kind)
+        )
         with _silent():
             try:
                 return run_all_of_kind.get_concrete_function(
@@ -293,9 +296,9 @@ def take(buffer, rows):
 def recurring(sizes):
     """The sizes of groups rounded up, by a quarter at most if they are not small; int32 `[M]`.
 
-    A convolution whose shape cuDNN has not seen takes 0.05 s on a GPU, in bfloat16 0.3 s.
+    A convolution whose shape cuDNN has not seen takes 0.05 s on a GPU, in bfloat16 0.6 s and more.
     """
-    return tf.gather(ROOMS, tf.searchsorted(ROOMS, sizes - 1, side="right"))
+    return tf.gather(ROOMS, tf.searchsorted(ROOMS, sizes))
 
 
 def pad(rows, sizes, room):
@@ -308,13 +311,15 @@ def pad(rows, sizes, room):
 
     Returns:
         slots: int32 `[R]`, places among the sum of all room, S.
-        rows_of_slots: int32 `[S]`, the rows there; row 0 as padding.
+        rows_of_slots: int32 `[S]`, the rows there. Padding is one of them too: of what has not come by
+            these modules' way a layer might make NaN, whose gradient is not 0.
     """
     starts, ends = tf.cumsum(room, exclusive=True), tf.cumsum(sizes)
     place = tf.range(tf.size(rows))
     module = tf.searchsorted(ends, place, side="right")  # (R,)
     slots = place + tf.gather(starts - (ends - sizes), module)
-    return slots, tf.scatter_nd(slots[:, None], rows, [tf.reduce_sum(room)])
+    padding = tf.fill([tf.reduce_sum(room)], tf.reduce_min(rows))
+    return slots, tf.tensor_scatter_nd_update(padding, slots[:, None], rows)
 
 
 @tf.custom_gradient

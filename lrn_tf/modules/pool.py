@@ -301,10 +301,10 @@ def _idle_seeds(layer):
     return {cell.seed_generator.state.path for cell in idle if hasattr(cell, "seed_generator")}
 
 
-def describe(pool: Pool) -> list[str]:
+def describe(pool: Pool | None) -> list[str]:
     """What the modules are, a line for each kind: pools with the same lines can have the same weights."""
     lines = []
-    for k, kind in enumerate(pool.kinds):
+    for k, kind in enumerate(pool.kinds if pool is not None else []):
         weights = ", ".join(_shape(shape) for shape in pool.weight_shapes(k)) or "none"
         serves = f", for {', '.join(kind.serves)}" if kind.serves else ""
         serves += f", given {kind.given}" if kind.given else ""

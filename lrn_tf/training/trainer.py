@@ -121,7 +121,7 @@ class Trainer:
         """What config.json says besides the settings."""
         return {
             "problem": self.benchmark.problem,
-            "pool": describe(self.method.pool) if self.method.pool is not None else [],
+            "pool": describe(self.method.pool),
             "training_examples": len(self.benchmark.train),
             "eval_examples": len(self.benchmark.test),
             "parameters": sum(w.shape.num_elements() for w in self.method.weights),
