@@ -165,6 +165,7 @@ def test_the_best_needs_no_other_flags(parsed):
     settings = parsed(f"--flagfile={FLAG_FILES / 'cifar_mtl_best.cfg'}")
     assert (settings.benchmark, settings.method, settings.split) == ("cifar_mtl", "lrn", "test")
     assert (settings.pool, settings.heads, settings.augment) == ("wide_2", "task", "flip_shift")
+    assert settings.core == 1
     assert (settings.schedule, settings.epochs, settings.router_lr_scale) == ("one_cycle", 24, 0.05)
 
 
