@@ -303,8 +303,10 @@ def _idle_seeds(layer):
 
 def describe(pool: Pool | None) -> list[str]:
     """What the modules are, a line for each kind: pools with the same lines can have the same weights."""
+    if pool is None:
+        return []
     lines = []
-    for k, kind in enumerate(pool.kinds if pool is not None else []):
+    for k, kind in enumerate(pool.kinds):
         weights = ", ".join(_shape(shape) for shape in pool.weight_shapes(k)) or "none"
         serves = f", for {', '.join(kind.serves)}" if kind.serves else ""
         serves += f", given {kind.given}" if kind.given else ""
