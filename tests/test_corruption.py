@@ -410,8 +410,8 @@ def test_a_model_whose_card_does_not_go_together_is_refused(exported, tmp_path, 
 @pytest.mark.parametrize(
     "change, said",
     [
-        (lambda p: p["tasks"].pop(), "these are not the modules of .* there was .* 10 modules"),
-        (lambda p: p["tasks"][3].update(answers=["a", "b", "c"]), "these are not the modules of"),
+        (lambda p: p["tasks"].pop(), "the pool is not what has made .* there was .* 10 modules"),
+        (lambda p: p["tasks"][3].update(answers=["a", "b", "c"]), "the pool is not what has made"),
         (
             lambda p: p["inputs"][0].update(shape=[8, 8, 2], mean=[1, 2], std=[1, 2]),
             "other variables",

@@ -477,6 +477,7 @@ def test_pools_of_other_weights_are_told_apart():
     lines = [describe(p) for p in (pool, *others, None)]
     for (i, before), (j, now) in itertools.product(enumerate(lines), repeat=2):
         assert bool(unlike_pools(before, now)) == (i != j)
+    assert unlike_pools(describe(pool), describe(None)).startswith("in its pool there was in: input")
 
 
 def test_weight_shapes_allocate_nothing():

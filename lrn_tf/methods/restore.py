@@ -36,7 +36,7 @@ def restore_method(run: Run, pool: Any = None) -> tuple[Method, int]:
         method = build(run.about["problem"], settings, kinds)
         step = tf.Variable(0, dtype=tf.int64, trainable=False)
     if different := unlike_pools(run.about["pool"], describe(method.pool)):
-        raise UserError(f"these are not the modules of {run.folder}: {different}; give the same --pool")
+        raise UserError(f"the pool is not what has made {run.folder}: {different}; give the same --pool")
     checkpoints = Checkpoints(run.folder / "checkpoints", {"method": method.variables, "step": step})
     if not checkpoints.restore(clean=False):
         raise UserError(f"{run.folder} holds no checkpoint; give the folder of a run that has one")
