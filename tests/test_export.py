@@ -450,14 +450,15 @@ def test_the_card_of_weights_that_were_never_evaluated(trained):
 
 
 def test_the_card_of_a_run_with_validation(tmp_path):
-    run = make_run(tmp_path / "run", [0.5], validation=0.1, init_from="/home/me/runs/a")
+    pictures = "/home/me/pictures"  # as preset as any benchmark
+    given = dict(validation=0.1, init_from="/home/me/runs/a", data_dir="/home/me/data", benchmark=pictures)
+    run = make_run(tmp_path / "run", [0.5], **given)
     card = export_module.describe(read(run), 10)
     assert (card["results"]["split"], card["results"]["eval_accuracy"]) == ("validation", 0.5)
     text = export_module.readme(card, types.SimpleNamespace(interface={}))
     assert "**Accuracy 50.00%** on 9 held-out training examples, measured after 10 steps, epoch 1" in text
-    card["settings"]["benchmark"] = "/home/me/pictures"  # as preset as any benchmark
-    text = export_module.readme(card, types.SimpleNamespace(interface={}))
-    assert "- **init_from a**" in text and "- **benchmark pictures**" in text and "/home/me" not in text
+    assert "- **init_from a**" in text and "- **benchmark pictures**" in text
+    assert "/home/me" not in text + json.dumps(card)
 
 
 def test_the_card_of_tasks_of_any_form(tmp_path):

@@ -37,7 +37,7 @@ def describe(run: Run, step: int) -> dict[str, Any]:
     # A run that was stopped within an epoch has weights that were never evaluated.
     last = next((line for line in run.lines if line.step == step), run.lines[-1])
     return {
-        "settings": dataclasses.asdict(run.asked),
+        "settings": _told(behind_results(dataclasses.asdict(run.asked))),
         "about": {**run.about, "problem": dataclasses.asdict(run.about["problem"])},
         "step": step,
         "results": {name: last.value(name) for name in RESULTS},
@@ -103,10 +103,8 @@ def readme(card: dict[str, Any], served) -> str:
         "In bold is what differs from what the benchmark and the method preset.",
         "",
         *(
-            _cell(
-                f"- **{_shown(name, value)}**" if value != preset.get(name) else f"- {_shown(name, value)}"
-            )
-            for name, value in behind_results(settings).items()
+            _cell(f"- **{name} {value}**" if value != preset.get(name) else f"- {name} {value}")
+            for name, value in settings.items()
             if value != ""
         ),
         "",
@@ -128,9 +126,10 @@ def _input(given):
     return f"`{given['name']}`: {given['dtype']} {'x'.join(map(str, shape))}, standardised inside."
 
 
-def _shown(name, value):
-    """A setting and its value; of a path its end, since the rest is about who trained."""
-    return f"{name} {(pathlib.PurePath(value).name or value) if name in PATHS else value}"
+def _told(settings):
+    """Settings by name, of a path its end alone, since the rest is about who trained."""
+    ends = {name: pathlib.PurePath(settings[name]).name for name in PATHS}
+    return {name: ends.get(name) or value for name, value in settings.items()}
 
 
 def _cell(said):
