@@ -97,7 +97,8 @@ def _help(main):
     about = sys.modules["__main__"].__doc__ or sys.modules[main.__module__].__doc__
     parts = [about.strip(), *map(flags.FLAGS.module_help, (sys.argv[0], *GROUPS.values()))]
     parts.append("--flagfile=FILE takes flags from a file, one a line.")
-    return "\n\n".join(part.strip("\n") for part in parts if part)
+    # An empty text is what is not given: where that means something, the help says so.
+    return "\n\n".join(part.strip("\n") for part in parts if part).replace("\n    (default: '')", "")
 
 
 def _check_flagfiles(arguments, seen=()):

@@ -511,6 +511,7 @@ def test_each_program_is_that_of_python_m(name):
         [sys.executable, "-m", module, "--help"], capture_output=True, text=True, timeout=60
     )
     assert console(name, "--help").stdout == ran.stdout
+    assert "(default: '')" not in ran.stdout
     refused = console(name, "--nonsense=1")
     assert (refused.returncode, refused.stdout) == (2, "")
     assert re.fullmatch(r"lrn_tf: Unknown command line flag 'nonsense'.*\n", refused.stderr)
