@@ -392,8 +392,6 @@ FREE_ON_RESUME = (
     "pictures_every",
     "profile",
 )
-
-
 OF_LENGTH = ("epochs", "max_steps")
 
 
@@ -410,7 +408,7 @@ def of_method(given: dict[str, typing.Any], method: str) -> dict[str, typing.Any
 
 def behind_results(settings: dict[str, typing.Any]) -> dict[str, typing.Any]:
     """Those settings, by name, that what came out depends on."""
-    return {name: v for name, v in settings.items() if name == "epochs" or name not in FREE_ON_RESUME}
+    return {name: v for name, v in settings.items() if name in OF_LENGTH or name not in FREE_ON_RESUME}
 
 
 def preset(benchmark: str, method: str) -> dict[str, typing.Any]:
@@ -448,7 +446,9 @@ def resolve(given: dict[str, typing.Any]) -> Settings:
             able = ", ".join(fields[name].metadata["methods"])
             raise UserError(f"--{name}={value} is not for --method={method} but for {able}; drop it")
     transfer = OF_TRANSFER if given.get("init_from") else {}
-    settings = Settings(**{**preset(benchmark, method), **transfer, **given})
+    wanted = {**preset(benchmark, method), **transfer, **given}
+    # What is given in Python may be a whole number, but is kept as flags are.
+    settings = Settings(**{n: float(v) if fields[n].type is float else v for n, v in wanted.items()})
     if settings.method in LRNS and settings.batch_size % settings.minibatch_size:
         raise UserError(
             f"--minibatch_size={settings.minibatch_size} does not divide --batch_size="

@@ -49,11 +49,25 @@ def test_runs_that_differ_in_their_seed_are_a_group(make):
         ([{"method": "routing"}, {"dup": 10}], ["lrn_dup_5", "routing", "lrn_dup_10"]),
         ([{"validation": 0.1}], ["test", "validation_0.1"]),
         ([{"validation": 0.1, "dup": 10}], ["dup_5_test", "dup_10_validation_0.1"]),
+        ([{"epochs": 9}], ["cifar_mtl"]),
+        # A schedule that spans all epochs makes each of them another one.
+        ([{"epochs": 9, "schedule": "one_cycle"}], ["cifar_mtl", "epochs_9_one_cycle"]),
     ],
 )
 def test_labels_say_what_differs_and_no_more(make, others, labels):
     read = [runs.read(make(str(i), [0.1], **other)) for i, other in enumerate([{}, *others])]
     assert [group.label for group in runs.group(read)] == labels
+
+
+def test_other_tasks_and_modules_of_the_same_name_are_no_seeds(make):
+    """As of two lists in Python."""
+    given = dict(benchmark="python:tasks", pool="python:kinds")
+    read = [runs.read(make(name, [0.1], seed=i, **given)) for i, name in enumerate("abcd")]
+    read[1].about["pool"].append("fc: hidden, 2 to 2, 1 modules with weights 2x2")
+    read[2] = runs.read(make("e", [0.1], problem=ONLY_NUMBERS, **given))
+    groups = runs.group(read)
+    assert [[run.folder.name for run in group.runs] for group in groups] == [["a", "d"], ["b"], ["e"]]
+    assert [group.label for group in groups] == [f"python:tasks ({name})" for name in "abe"]
 
 
 def test_a_folder_is_called_by_its_name(make):

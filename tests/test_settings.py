@@ -116,6 +116,10 @@ def test_given_comes_before_preset_and_preset_before_default():
     assert resolve({"benchmark": "digits_mtl", "dup": 2, "epochs": 3}).depth == DIGITS["depth"]
 
 
+def test_numbers_given_in_python_are_as_those_of_flags():
+    assert type(resolve({"bonus": 0}).bonus) is float
+
+
 def test_without_need_of_it_there_is_no_bonus():
     assert resolve({"init_from": "a run"}).bonus == 0 < resolve({}).bonus
     assert resolve({"init_from": "a run", "bonus": 0.5}).bonus == 0.5

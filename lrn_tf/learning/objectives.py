@@ -71,8 +71,9 @@ class Objectives:
         return tf.gather(tf.constant(self._weight), tasks)
 
     def means(self, losses, right, tasks) -> dict[str, tf.Tensor]:
-        """The mean loss and accuracy of a batch, by their names as TensorBoard tags."""
-        return {"train/loss": tf.reduce_mean(losses), "train/accuracy": self.mean_right(right, tasks)}
+        """The mean loss and accuracy of a batch, by their names as TensorBoard tags: those in `metrics`."""
+        found = {"train/loss": tf.reduce_mean(losses), "train/accuracy": self.mean_right(right, tasks)}
+        return {name: found[name] for name in self.metrics}
 
     def mean_right(self, right, tasks):
         """The mean of `right` over examples whose tasks do not ask for numbers; 0 where there are none."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from lrn_tf.data.problem import NUMBERS
 from lrn_tf.errors import UserError, printable
-from lrn_tf.settings import FREE_ON_RESUME, Settings, defaults, resolve
+from lrn_tf.settings import Settings, defaults, free_on_resume, resolve
 from lrn_tf.storage import files
 from lrn_tf.storage.config import About, Config
 from lrn_tf.storage.metrics import EpochMetrics
@@ -45,11 +45,8 @@ class Run:
 
     @property
     def asked(self) -> Settings:
-        """The settings. Raises UserError if they are none of this version's."""
-        try:
-            return resolve(self.settings)
-        except (TypeError, UserError) as error:
-            raise UserError(f"{self.folder} was made by another version of lrn_tf ({error})") from error
+        """The settings, also those that came later."""
+        return resolve(self.settings)
 
     @property
     def about(self) -> About:
@@ -68,7 +65,7 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Runs that differ in nothing but their seed, or in what changes no result.
+    """Runs of the same tasks and modules that differ in nothing but their seed, or in what changes no result.
 
     Attributes:
         label: what tells the group from the others beside it.
@@ -139,17 +136,23 @@ def group(runs: Sequence[Run]) -> list[Group]:
     """Runs of the same settings together, in the order in which they are met."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
-        groups.setdefault(json.dumps(_kept(run), sort_keys=True), []).append(run)
+        # Tasks and modules made in Python may have the same names in settings.
+        same = [_kept(run), run.about["pool"], run.about["problem"].task_names]
+        groups.setdefault(json.dumps(same, sort_keys=True), []).append(run)
     members = [sorted(group, key=lambda run: run.settings.get("seed", 0)) for group in groups.values()]
     names = sorted({name for run in runs for name in _kept(run)}, key=_rank)
     values = {name: {str(run.settings.get(name)) for run in runs if _has(run, name)} for name in names}
     differing = [name for name in names if len(values[name]) > 1]
-    return [Group(_label(of[0], differing), of) for of in members]
+    labels = [_label(of[0], differing) for of in members]
+    return [
+        Group(label if labels.count(label) == 1 else f"{label} ({printable(of[0].folder.name)})", of)
+        for label, of in zip(labels, members, strict=True)
+    ]
 
 
 def _kept(run):
     """The settings that make a difference."""
-    free = (*FREE_ON_RESUME, "seed")
+    free = {*free_on_resume(run.asked), "seed"}
     return {name: v for name, v in run.settings.items() if name not in free and _has(run, name)}
 
 
