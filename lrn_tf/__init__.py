@@ -51,13 +51,13 @@ _PUBLIC = {
 __all__ = ["train", "Task", "Kind", "LRN", "load", "Benchmark", "UserError"]
 
 
-def train(tasks, pool="paper", *, name="tasks", workdir="", export_dir="", **settings):
+def train(tasks, pool=None, *, name="tasks", workdir="", export_dir="", **settings):
     """Trains a Limitless Routing Network, as `python -m lrn_tf.main` does.
 
     Args:
         tasks: what to learn, a list of `Task`; or what `--benchmark` may name.
         pool: a list of `Kind`; a function of a `Problem` and `dup` that returns one; or what `--pool` may
-            name.
+            name. Without, what it is where `--pool` is not given.
         name: what to call the tasks.
         workdir: folder of checkpoints, metrics and summaries; if it holds such a run already, that is
             continued. Without one, a new temporary folder.
@@ -70,8 +70,8 @@ def train(tasks, pool="paper", *, name="tasks", workdir="", export_dir="", **set
 
     Raises:
         UserError: a `ValueError` of one line, if what is given cannot be used.
-        KeyboardInterrupt: after Ctrl-C; what was learned is saved, and the same call with the same workdir
-            continues.
+        KeyboardInterrupt: after Ctrl-C or a SIGTERM; what was learned is saved, and the same call with the
+            same workdir continues.
     """
     _start()
     from lrn_tf.serving.export import check_output, export
@@ -80,8 +80,8 @@ def train(tasks, pool="paper", *, name="tasks", workdir="", export_dir="", **set
     workdir = workdir or os.path.join(tempfile.mkdtemp(prefix="lrn_tf_"), "run")
     if export_dir:
         check_output(export_dir, workdir)
-    network = learn(tasks, pool, name, dict(settings, workdir=workdir))
-    if export_dir:
+    network, writes = learn(tasks, pool, name, dict(settings, workdir=workdir))
+    if export_dir and writes:
         export(workdir, export_dir, pool)
     return network
 

@@ -169,6 +169,30 @@ def test_soak_kills_a_run_and_finds_that_it_ends_as_if_it_had_not_been(forked, t
     record_property("kills", 1)
 
 
+def test_numbers_are_all_that_is_asked(tmp_path):
+    rows = np.random.default_rng(0).normal(size=(80, 3))
+    given = dict(dup=1, depth=2, d_model=4, batch_size=32, minibatch_size=32, epochs=1, actor="pointer")
+    model = lrn_tf.train([lrn_tf.Task("sum", rows, rows.sum(axis=1))], "mixed", **given)
+    (line,) = model.epochs
+    assert line.eval_accuracy is None and line.eval_r2_per_task.keys() == {"sum"}
+
+
+def test_a_benchmark_by_its_name_has_its_pool(monkeypatch):
+    """Where none is given, as with flags."""
+
+    asked = []
+    monkeypatch.setattr("lrn_tf.training.train.run", lambda *given: asked.append(given) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        lrn_tf.train("mixed_mtl")
+    ((settings, source, kinds),) = asked
+    assert (settings.pool, source, kinds) == ("mixed", None, None)
+
+
+def test_the_cache_cannot_be_left_when_it_is_in_use():
+    with pytest.raises(lrn_tf.UserError, match="cache=False comes too late"):
+        lrn_tf.train("digits_mtl", cache=False)
+
+
 def test_from_python(tmp_path):
     import own_problem
 

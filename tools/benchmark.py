@@ -12,11 +12,12 @@ not change while they are timed. Leave the machine idle meanwhile.
 # ruff: noqa: E402 - TensorFlow is to be started before anything else imports it with all its messages.
 import dataclasses
 import resource
+import sys
 import time
 
 from lrn_tf.devices.start import start_tensorflow
 
-start_tensorflow()
+start_tensorflow(cache="--nocache" not in sys.argv)
 
 import tensorflow as tf
 from absl import flags

@@ -65,7 +65,7 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Runs of the same tasks and modules that differ in nothing but their seed, or in what changes no result.
+    """Runs of the same tasks and modules that differ in their seed, or in what changes no result.
 
     Attributes:
         label: what tells the group from the others beside it.

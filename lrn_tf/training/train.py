@@ -26,13 +26,23 @@ from lrn_tf.training.trainer import Trainer
 from lrn_tf.training.transfer import as_seen_by, start_from
 
 
-def learn(tasks, pool, name: str, given: dict[str, Any]) -> LRN:
-    """What `lrn_tf.train` does, but for the export; `given` are settings, with a workdir."""
+def learn(tasks, pool, name: str, given: dict[str, Any]) -> tuple[LRN, bool]:
+    """What `lrn_tf.train` does, but for the export; `given` are settings, with a workdir.
+
+    Returns:
+        the network, and whether this process is the one of several workers that writes.
+    """
     given = dict(given)
     # What is no name has one that begins like a file's, which is not asked for again.
     given["benchmark"] = tasks if isinstance(tasks, str) else f"python:{name}"
-    given["pool"] = pool if isinstance(pool, str) else f"python:{getattr(pool, '__name__', 'kinds')}"
+    if pool is not None:
+        given["pool"] = pool if isinstance(pool, str) else f"python:{getattr(pool, '__name__', 'kinds')}"
     asked = resolve(given)
+    if not asked.cache:
+        raise UserError(
+            "cache=False comes too late in Python, where TensorFlow runs already; leave it out, and set the"
+            " environment variable TF_XLA_FLAGS=--tf_xla_persistent_cache_directory= before lrn_tf is used"
+        )
     if asked.method not in LRNS:
         raise UserError(f"method={asked.method} is no network of modules; choose one of: {', '.join(LRNS)}")
     source = None if isinstance(tasks, str) else benchmarks.own(name, tasks)
@@ -43,7 +53,7 @@ def learn(tasks, pool, name: str, given: dict[str, Any]) -> LRN:
     network = outcome.method.network
     network.workdir = asked.workdir
     network.epochs = Workdir(asked).read_metrics()
-    return network
+    return network, outcome.writes
 
 
 class Outcome(NamedTuple):
