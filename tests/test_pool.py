@@ -499,6 +499,16 @@ def test_varied_network(depth, kinds):
     assert [pool.kinds[k].name for k in pool.varied_network(depth)] == kinds
 
 
+def test_varied_network_of_a_deep_pool():
+    """Of two kinds that may follow each other there are a billion sequences of thirty."""
+    layers = dict(input=(3,), output=(3,), layer=None, dup=20)
+    hidden = [Kind(name, HIDDEN, **layers) for name in ("a", "b")]
+    pool = Pool(
+        [Kind("in", INPUT, **layers), *hidden, Kind("out", OUTPUT, **layers)], [Given("rows", (3,))]
+    )
+    assert pool.varied_network(32) == [0, *[1] * 20, *[2] * 10, 3]
+
+
 def test_varied_network_of_a_pool_whose_networks_end_early():
     assert smallest().varied_network(5) == [0, 1]
     DecisionProcess(smallest(), 5)

@@ -308,7 +308,7 @@ def test_a_run_that_fails_is_named_and_does_not_stop_the_others(tmp_path):
         (
             "table1.py",
             "--method=lrn",
-            "--method=lrn is for one run; use --benchmarks, --methods and --output",
+            "--method=lrn is set or varied by --benchmarks, --methods or --output; leave it out",
         ),
         ("table1.py", "--benchmarks=mnist", "--benchmark=mnist is unknown; choose one of: digits_mtl, "),
         ("table1.py", "--methods=lrm", "--method=lrm is unknown; choose one of: lrn, random_route, "),

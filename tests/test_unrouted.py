@@ -118,7 +118,7 @@ def test_paths_of_tasks_learn_what_a_shared_one_cannot(digits):
         method = build(problem, dataclasses.replace(settings, paths=paths, heads=heads))
         step = tf.function(method.train_step, autograph=False)
         examples, test = (DeviceExamples(part, problem) for part in (benchmark.train, benchmark.test))
-        for i, rows in enumerate(shuffled_rows(benchmark.train.task, 64, 0, 0)[:60]):
+        for i, rows in enumerate(shuffled_rows(benchmark.train.task, 64, 0, 0, "proportional")[:60]):
             metrics = step(*examples.batch(tf.constant(rows)), tf.constant([0, i]), tf.constant(3e-3))
         assert set(metrics) == set(method.metrics)
         images, tasks, labels = test.batch(tf.range(test.size))

@@ -99,7 +99,8 @@ def main(_):
     describe(benchmark, settings, kinds)
     problem = benchmark.problem
     examples = DeviceExamples(benchmark.train, problem)
-    rows = tf.constant(shuffled_rows(benchmark.train.task, settings.batch_size, settings.seed, 0))
+    rows = shuffled_rows(benchmark.train.task, settings.batch_size, settings.seed, 0, settings.sampling)
+    rows = tf.constant(rows)
     tasks = TASKS.value or problem.num_tasks
     of_all = [
         dataclasses.replace(problem.tasks[k % problem.num_tasks], name=f"task {k}") for k in range(tasks)

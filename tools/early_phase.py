@@ -22,6 +22,7 @@ start_tensorflow()
 
 import functools
 
+import grid
 import numpy as np
 import tensorflow as tf
 from absl import flags
@@ -103,7 +104,8 @@ class EarlyPhase:
         episodes = self.lrn.route(images, tasks, seed)
         logits, chosen = self.lrn.modules(images, episodes.actions)
         loss = self.lrn.objectives.loss(logits, tasks, labels)
-        rewards, bonus, advantage, _ = self.lrn.judge(episodes, loss, chosen, self.lrn.could(tasks))
+        weighted = loss * self.lrn.objectives.weights(tasks)
+        rewards, bonus, advantage, _ = self.lrn.judge(episodes, weighted, chosen, self.lrn.could(tasks))
         return {
             "task": tasks,
             "actions": episodes.actions,
@@ -140,8 +142,9 @@ class EarlyPhase:
             logits, _ = self.lrn.modules(images, paths)
             loss = tf.reduce_sum(weight * self.lrn.objectives.loss(logits, tasks, labels))
         gradients = tape.gradient(loss, weights, unconnected_gradients="zero")
-        modules = [module for kind in gradients for module in split(kind)]
-        return [tf.concat([tf.reshape(g, [-1]) for g in module], axis=0) for module in modules]
+        kinds = zip(self.lrn.pool.kinds, gradients, strict=True)
+        modules = [module for kind, of in kinds for module in split(of) or [()] * kind.count]
+        return [tf.concat([[0.0], *(tf.reshape(g, [-1]) for g in module)], axis=0) for module in modules]
 
 
 def text(value) -> str:
@@ -149,6 +152,7 @@ def text(value) -> str:
 
 
 def main(_):
+    grid.refuse(lrn_main.given(), ("augment", "init_from"))
     settings = lrn_main.settings_from_flags()
     if settings.method not in LRNS:
         raise UserError(f"--method={settings.method} has no router; choose one of: {', '.join(LRNS)}")
@@ -161,7 +165,9 @@ def main(_):
 
     @functools.lru_cache(maxsize=2)  # the epoch's and that of the measurements
     def order(epoch):
-        return shuffled_rows(benchmark.train.task, settings.batch_size, settings.seed, epoch)
+        return shuffled_rows(
+            benchmark.train.task, settings.batch_size, settings.seed, epoch, settings.sampling
+        )
 
     def batch(epoch, i, number):
         return *examples.batch(tf.constant(order(epoch)[i])), tf.constant([settings.seed, number])

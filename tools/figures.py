@@ -8,7 +8,6 @@ of `lrn_tf.main` besides; they hold for all runs, which lie under --output. The 
 a kill, skips what has finished, and runs longer where --epochs has grown. Writes figure_N.png and .csv.
 """
 
-import functools
 import pathlib
 
 import grid
@@ -61,8 +60,7 @@ def show(wanted: dict[str, list[Settings]], found: dict[Settings, runs.Run]) -> 
 def main(_):
     if not FIGURE.value:
         raise UserError("--figure is missing; choose one of: 2 to 7")
-    wanted = plan(FIGURE.value)
-    grid.run([settings for of in wanted.values() for settings in of], functools.partial(show, wanted))
+    grid.run_groups(plan(FIGURE.value), show)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Many trainings, one after another: what has finished is skipped, what was stopped continues."""
 
 import dataclasses
+import functools
 import pathlib
 import signal
 import subprocess
@@ -47,6 +48,14 @@ def run(wanted: Sequence[Settings], show: Callable[[dict[Settings, Run]], None])
     finally:
         if found := read_all(wanted):
             show(found)
+
+
+def run_groups(
+    wanted: dict[str, list[Settings]],
+    show: Callable[[dict[str, list[Settings]], dict[Settings, Run]], None],
+) -> None:
+    """The same for settings by what they are called; `show` gets these first."""
+    run([settings for of in wanted.values() for settings in of], functools.partial(show, wanted))
 
 
 def refuse(given: dict[str, Any], names: Sequence[str], by: str = "this program") -> None:

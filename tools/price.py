@@ -16,7 +16,7 @@ from absl import flags
 
 from lrn_tf import main as lrn_main
 from lrn_tf.errors import UserError
-from lrn_tf.settings import POOLS, Settings, of_method
+from lrn_tf.settings import Settings, of_method
 from lrn_tf.storage.runs import Run
 
 PRICES = flags.DEFINE_list("prices", ["0", "1", "2", "4", "8"], "Nats per GFLOP")
@@ -27,7 +27,7 @@ grid.define_flags("price")
 def plan() -> dict[Settings, str]:
     """The settings of all runs, and what each is called."""
     given, output = lrn_main.given(), pathlib.Path(flags.FLAGS.output)
-    grid.refuse(given, ("method", "price", "workdir", "export_dir"))
+    grid.refuse(given, ("method", "price", "init_from", "workdir", "export_dir"))
     try:
         prices, depths = [float(x) for x in PRICES.value], [int(x) for x in DEPTHS.value]
     except ValueError as error:
@@ -42,13 +42,13 @@ def plan() -> dict[Settings, str]:
     return wanted
 
 
-def measure(settings: Settings, run: Run, data) -> tuple[float, np.ndarray]:
+def measure(run: Run, data) -> tuple[float, np.ndarray]:
     """The accuracy of a run's newest checkpoint, and what each example's network computes, in GFLOP."""
     from lrn_tf.methods.restore import restore_method
     from lrn_tf.modules import cost
     from lrn_tf.results.evaluation import Evaluator
 
-    method, _ = restore_method(run, settings.pool if settings.pool not in POOLS else "")
+    method, _ = restore_method(run, run.asked.pool)
     found = Evaluator(method, data.test, data.problem)()
     products = cost.of_actions(method.pool, cost.of_kinds(method.pool))
     return found.accuracy, 2e-9 * products[found.paths].sum(axis=1)
@@ -66,7 +66,7 @@ def show(wanted: dict[Settings, str], found: dict[Settings, Run]) -> None:
     for settings, run in found.items():
         if (seed := settings.seed) not in data:
             data[seed] = benchmarks.load(*benchmarks.asked(settings))
-        accuracy, gflop = measure(settings, run, data[seed])
+        accuracy, gflop = measure(run, data[seed])
         least, most = np.percentile(gflop, [5, 95])
         rows.append((wanted[settings], seed, accuracy, gflop.mean(), least, most))
         print(f"{wanted[settings]:12} seed {seed}: {accuracy:6.2%} with {gflop.mean():.4f} GFLOP")

@@ -25,7 +25,7 @@ from lrn_tf.storage.metrics import EpochMetrics
 from lrn_tf.storage.workdir import read_lines
 
 KILLS = flags.DEFINE_integer("kills", 30, "How often the run is killed", lower_bound=1)
-OUTPUT = flags.DEFINE_string("output", "soak", "Folder of both runs; what is in it is deleted")
+OUTPUT = flags.DEFINE_string("output", "soak", "Folder of both runs, new or empty")
 
 
 def state(folder: pathlib.Path) -> dict[str, np.ndarray]:

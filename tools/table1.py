@@ -16,7 +16,6 @@ import numpy as np
 from absl import flags
 
 from lrn_tf import main as lrn_main
-from lrn_tf.errors import UserError
 from lrn_tf.results import curves
 from lrn_tf.settings import LRNS, SGD_METHODS, Settings, of_method
 from lrn_tf.storage import files, runs
@@ -59,11 +58,8 @@ SHOWN_OF = {"routing": ("rho", "agents", "policy"), **dict.fromkeys(LRNS, ("dup"
 def plan() -> list[Settings]:
     """The settings of all runs, benchmark by benchmark and method by method."""
     given = lrn_main.given()
-    for name in ("benchmark", "method", "workdir", "export_dir"):
-        if name in given:
-            raise UserError(
-                f"--{name}={given[name]} is for one run; use --benchmarks, --methods and --output"
-            )
+    names = "benchmark", "method", "workdir", "export_dir"
+    grid.refuse(given, names, by="--benchmarks, --methods or --output")
     methods = (*LRNS, *SGD_METHODS) if ALL.value else METHODS.value
     wanted = []
     for benchmark in BENCHMARKS.value:

@@ -21,7 +21,6 @@ from lrn_tf.devices.start import start_tensorflow
 
 start_tensorflow()
 
-import csv
 import dataclasses
 import pathlib
 import statistics
@@ -34,6 +33,7 @@ import lrn_tf
 from lrn_tf import main as lrn_main
 from lrn_tf.data.benchmarks import Choice, asked, load
 from lrn_tf.errors import UserError
+from lrn_tf.results import curves
 
 # For a few hundred examples.
 SMALL_BATCH = dict(batch_size=40, minibatch_size=20)
@@ -110,8 +110,7 @@ def main(_):
                 rows.append((way, seed, line.epoch, f"{accuracy:.4f}", " ".join(names)))
             last[way].append(accuracy)
         print(f"seed {seed}, new: {', '.join(names)}")
-    with open(folder / "transfer.csv", "w", newline="") as file:
-        csv.writer(file).writerows([("way", "seed", "epoch", "accuracy", "new_tasks"), *rows])
+    curves.save_csv([("way", "seed", "epoch", "accuracy", "new_tasks"), *rows], folder / "transfer.csv")
     for way, found in last.items():
         print(f"{way:10} {100 * statistics.mean(found):5.1f} %  ", *(f"{100 * a:.1f}" for a in found))
 

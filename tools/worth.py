@@ -11,7 +11,6 @@ kill. Prints a table and writes worth.csv and worth.png. On tasks that agree and
 (`conflict.py` beside this), it says where to route.
 """
 
-import functools
 import pathlib
 
 import grid
@@ -66,8 +65,7 @@ def show(wanted: dict[str, list[Settings]], found: dict[Settings, runs.Run]) -> 
 
 
 def main(_):
-    wanted = plan()
-    grid.run([settings for of in wanted.values() for settings in of], functools.partial(show, wanted))
+    grid.run_groups(plan(), show)
 
 
 if __name__ == "__main__":

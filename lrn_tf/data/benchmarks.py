@@ -166,7 +166,7 @@ def _digits_mtl(choice):
     source = sklearn.datasets.load_digits()
     # The values are whole numbers from 0 to 16.
     images = (15 * source.images[..., None]).astype(np.uint8)
-    held_out = stratified(source.target, 0.2, np.random.default_rng((choice.seed, 0)))
+    held_out = stratified(source.target, TEST, np.random.default_rng((choice.seed, 0)))
     train, test = (
         _one_vs_all(images, source.target, [np.flatnonzero(part)] * len(DIGIT_TASKS))
         for part in (~held_out, held_out)

@@ -27,7 +27,7 @@ def splits(name: str, data_dir: str):
     import tensorflow_datasets as tfds
 
     builder = _builder(name, data_dir)
-    with _explained(*_unreadable(name, data_dir)):
+    with reading(name, data_dir):
         splits = tfds.as_numpy(builder.as_dataset(split=["train", "test"], batch_size=-1))
         return builder.info.features, *splits
 
@@ -36,20 +36,27 @@ def pairs(name: str, data_dir: str):
     """A data set's pairs of what is given and what is asked: `tf.data` sets by split, and names of classes.
 
     Raises:
-        UserError: TFDS has no such data set, does not say what is asked, or cannot read or download it.
+        UserError: TFDS has no such data set, does not say what is asked, has nothing to train on, or cannot
+            read or download it. What is in the sets is read later: see `reading`.
     """
     builder = _builder(name, data_dir)
     asked = builder.info.supervised_keys
     if not asked:
         raise UserError(f"{name} does not say what is asked of its examples; give arrays to lrn_tf.Task")
-    with _explained(*_unreadable(name, data_dir)):
+    if "train" not in builder.info.splits:
+        has = ", ".join(builder.info.splits)
+        raise UserError(f"{name} has no split 'train' but {has}; give tf.data sets of pairs, or arrays")
+    with reading(name, data_dir):
         found = {split: builder.as_dataset(split, as_supervised=True) for split in builder.info.splits}
         return found, tuple(getattr(builder.info.features[asked[1]], "names", None) or ())
 
 
-def _unreadable(name, data_dir):
+def reading(name: str, data_dir: str):
+    """A context in which whatever goes wrong with the files of a data set is raised as a `UserError`."""
     folder = os.path.join(data_dir, name)
-    return f"{name} in {folder} cannot be read", "delete that folder to have it downloaded again"
+    return _explained(
+        f"{name} in {folder} cannot be read", "delete that folder to have it downloaded again"
+    )
 
 
 def _builder(name, data_dir):
@@ -57,7 +64,7 @@ def _builder(name, data_dir):
     import tensorflow_datasets as tfds
 
     try:
-        with _explained(*_unreadable(name, data_dir)):
+        with reading(name, data_dir):
             builder = tfds.builder(name, data_dir=data_dir)
     except UserError as error:
         if isinstance(error.__cause__, tfds.core.DatasetNotFoundError):

@@ -9,7 +9,7 @@ import tensorflow as tf
 from lrn_tf.data.images import resize, standardise
 from lrn_tf.data.problem import InputSpec, Problem
 
-PROPORTIONAL, EQUAL, SQRT = SAMPLINGS = ("proportional", "equal", "sqrt")
+PROPORTIONAL, SQRT = "proportional", "sqrt"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -107,15 +107,16 @@ def prepare(values, spec: InputSpec):
     return standardise(values, tf.constant(spec.mean), tf.constant(spec.std))
 
 
-def prepare_all(inputs, problem: Problem):
+def prepare_all(inputs, tasks, problem: Problem):
     """What the network sees of what a user brings.
 
     Args:
         inputs: an array `[B, *shape]`, or one by the name of each input; images uint8 of any size.
+        tasks: int32 `[B]`.
         problem: whose inputs they are.
 
     Returns:
-        as in `DeviceExamples.batch`.
+        as in `DeviceExamples.batch`, with 0 in the rows of inputs that an example does not bring.
     """
     if not isinstance(inputs, Mapping):
         inputs = {given.name: inputs for given in problem.inputs[:1]}
@@ -126,21 +127,14 @@ def prepare_all(inputs, problem: Problem):
             # Resizing to the size that they have changes nothing.
             x = tf.ensure_shape(resize(x, given.shape[:2]), (None, *given.shape))
         prepared.append(prepare(x, given))
-    return prepared[0] if len(prepared) == 1 else tuple(prepared)
-
-
-def only_needed(inputs, tasks, problem: Problem):
-    """What `prepare_all` returns, with 0 in the rows of inputs that an example does not bring."""
-    if len(problem.inputs) == 1:
-        return inputs
+    if len(prepared) == 1:
+        return prepared[0]
     of_task = tf.gather(tf.constant(problem.input_of), tasks)
-    needed = [tf.reshape(of_task == i, [-1] + [1] * (len(x.shape) - 1)) for i, x in enumerate(inputs)]
-    return tuple(tf.where(mine, x, tf.zeros((), x.dtype)) for mine, x in zip(needed, inputs, strict=True))
+    needed = [tf.reshape(of_task == i, [-1] + [1] * (len(x.shape) - 1)) for i, x in enumerate(prepared)]
+    return tuple(tf.where(mine, x, tf.zeros((), x.dtype)) for mine, x in zip(needed, prepared, strict=True))
 
 
-def shuffled_rows(
-    task: np.ndarray, batch_size: int, seed: int, epoch: int, sampling: str = PROPORTIONAL
-) -> np.ndarray:
+def shuffled_rows(task: np.ndarray, batch_size: int, seed: int, epoch: int, sampling: str) -> np.ndarray:
     """The rows of each batch of an epoch, int32 `[steps, batch_size]`; what fills no batch is dropped.
 
     Args:

@@ -17,18 +17,18 @@ def resize(images, size):
     return tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)
 
 
-def standardise(images, mean, std):
-    """Maps uint8 images to zero mean and unit variance per channel.
+def standardise(values, mean, std):
+    """Maps images, or other numbers, to zero mean and unit variance per channel.
 
     Args:
-        images: uint8 `[B, H, W, c]`.
-        mean: float32 `[c]`, of the training images in units of 0..255.
+        values: of any type, `[B, ..., c]`; images uint8 `[B, H, W, c]`.
+        mean: float32 `[c]`, of the training examples, of images in units of 0..255.
         std: float32 `[c]`, likewise.
 
     Returns:
-        float32 `[B, H, W, c]`.
+        float32, of the same shape.
     """
-    return (tf.cast(images, tf.float32) - mean) / std
+    return (tf.cast(values, tf.float32) - mean) / std
 
 
 def augment(images, kind: str, seed):

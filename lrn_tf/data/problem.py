@@ -43,7 +43,7 @@ class InputSpec:
 
     @property
     def is_image(self) -> bool:
-        """Whether it can be drawn, resized and augmented."""
+        """Whether it can be drawn and resized."""
         return len(self.shape) == 3 and self.dtype == "uint8"
 
 

@@ -1,5 +1,6 @@
 """A task as its user has it, in arrays, and whether that can be learned."""
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 
@@ -56,12 +57,16 @@ class Task:
         Raises:
             UserError: a `ValueError` of one line, if that is no such data set.
         """
+        reading = contextlib.nullcontext()
         if isinstance(examples, str):
-            found, answers = data_sets.pairs(examples, data_sets.folder(data_dir))
+            folder = data_sets.folder(data_dir)
+            reading = data_sets.reading(examples, folder)
+            found, answers = data_sets.pairs(examples, folder)
             more.setdefault("answers", answers)
             examples, test = found["train"], found.get("test") if test is None else test
-        x, y = _arrays(name, examples)
-        return cls(name, x, y, None if test is None else _arrays(name, test), **more)
+        with reading:
+            x, y = _arrays(name, examples)
+            return cls(name, x, y, None if test is None else _arrays(name, test), **more)
 
 
 def _arrays(name, examples):

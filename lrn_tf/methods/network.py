@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from lrn_tf.data.examples import only_needed, prepare_all
+from lrn_tf.data.examples import prepare_all
 from lrn_tf.data.problem import Problem
 from lrn_tf.learning.objectives import Objectives
 from lrn_tf.modules.decision_process import DecisionProcess
@@ -113,7 +113,7 @@ class LRN(keras.Model):
         return self._graph(inputs, tasks)
 
     def _answer(self, inputs, tasks):
-        inputs = only_needed(prepare_all(inputs, self.problem), tasks, self.problem)
+        inputs = prepare_all(inputs, tasks, self.problem)
         episodes = route(self.router, self.process, inputs, tasks)
         return self.objectives.answers(self.modules(inputs, episodes.actions)[0], tasks)
 

@@ -235,17 +235,20 @@ class Pool:
         It stands for a task's network as one would have built it by hand, where routing is compared to it.
         """
         may = [self.may[task, self.modules(k)].sum() for k in range(len(self.kinds))]
-        open_ones, networks = (
-            [[k] for k, kind in enumerate(self.kinds) if kind.role == INPUT and may[k]],
-            [],
-        )
+        inputs = [[k] for k, kind in enumerate(self.kinds) if kind.role == INPUT and may[k]]
+        open_ones, networks = inputs, []
         for _ in range(depth - 1):
-            open_ones = [
+            longer = [
                 network + [k]
                 for network in open_ones
                 for k in self.followers(network[-1])
                 if network.count(k) < may[k]
             ]
+            # What end in the same kind and hold the same ones go on in the same ways: the first will do.
+            kept: dict[tuple, list[int]] = {}
+            for network in longer:
+                kept.setdefault((network[-1], *sorted(network)), network)
+            open_ones = list(kept.values())
             networks += [network for network in open_ones if self.kinds[network[-1]].role == OUTPUT]
         return max(networks, key=lambda network: (len(set(network)), len(network)))
 

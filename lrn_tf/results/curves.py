@@ -61,6 +61,12 @@ def plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
+def shortened(text: str, width: int) -> str:
+    """Text in one line, cut off where it is longer than so many characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= width else f"{line[: width - 1].rstrip()}…"
+
+
 def figure(groups: Sequence[Group], title: str = "", panels=FIGURE):
     """A matplotlib `Figure`: in each panel the mean of each group's runs and their range.
 

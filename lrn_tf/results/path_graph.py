@@ -1,12 +1,11 @@
 """The most used networks of an evaluation as a graph: modules in columns, ribbons through them, images."""
 
 import itertools
-import textwrap
 
 import numpy as np
 
 from lrn_tf.data.examples import Examples
-from lrn_tf.results.curves import COLOURS, plain
+from lrn_tf.results.curves import COLOURS, plain, shortened
 from lrn_tf.results.evaluation import Evaluation
 
 # Inches: from row to row, from image to image, from box to box, the least height of a module's box.
@@ -146,7 +145,7 @@ def _whose(task, tasks):
     """The tasks of some examples: two at most by name."""
     found, counts = np.unique(task, return_counts=True)
     order = np.argsort(-counts, kind="stable")
-    words = [plain(textwrap.shorten(called(tasks[found[i]]), 24, placeholder="…")) for i in order[:2]]
+    words = [plain(shortened(called(tasks[found[i]]), 24)) for i in order[:2]]
     return "\n".join(words) + (f" and {len(found) - 2} more" if len(found) > 2 else "")
 
 

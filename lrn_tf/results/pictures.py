@@ -4,13 +4,12 @@ What draws returns a matplotlib `Figure`, for TensorBoard, for a report or for a
 imported when one is drawn.
 """
 
-import textwrap
 from collections.abc import Sequence
 
 import numpy as np
 
 from lrn_tf.data.examples import Examples
-from lrn_tf.results.curves import COLOURS, plain
+from lrn_tf.results.curves import COLOURS, plain, shortened
 from lrn_tf.results.evaluation import Evaluation
 from lrn_tf.results.path_graph import FONT, INK, top_paths
 
@@ -110,7 +109,7 @@ def confusion(evaluation: Evaluation, task: int):
     counts = np.zeros((len(classes), len(classes)), int)
     np.add.at(counts, (evaluation.label[mine], evaluation.predicted[mine]), 1)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    names = [plain(textwrap.shorten(name.replace("_", " "), 16, placeholder="…")) for name in classes]
+    names = [plain(shortened(name.replace("_", " "), 16)) for name in classes]
     side = min(0.42 * len(classes), WIDEST)
     told = side / len(classes) > 0.3  # else there is no place for numbers
     left, below = 0.08 * max(map(len, names)) + 0.35, 0.08 * max(map(len, names)) * 0.75 + 0.35
@@ -163,7 +162,7 @@ def pixels(figure) -> np.ndarray:
 
 def numbered(tasks: Sequence[str], width: int = 26) -> list[str]:
     """Names of tasks, shortened, and their numbers where a name does not end with it."""
-    names = [textwrap.shorten(task.replace("_", " "), width, placeholder="…") for task in tasks]
+    names = [shortened(task.replace("_", " "), width) for task in tasks]
     return [name if name.split()[-1:] == [str(k)] else f"{name}  {k}" for k, name in enumerate(names)]
 
 

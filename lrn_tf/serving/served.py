@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from lrn_tf.data.examples import only_needed, prepare_all
+from lrn_tf.data.examples import prepare_all
 from lrn_tf.data.problem import CLASSES, LABELS, NUMBERS, InputSpec, Problem
 from lrn_tf.learning.objectives import Objectives
 from lrn_tf.methods.method import Method
@@ -100,7 +100,7 @@ class Served(tf.Module):
         return self._method.predict(self._prepared(inputs, tasks), tasks)
 
     def _prepared(self, inputs, tasks):
-        return only_needed(prepare_all(inputs, self._problem), tasks, self._problem)
+        return prepare_all(inputs, tasks, self._problem)
 
     def _known(self, tasks):
         return tf.debugging.Assert(

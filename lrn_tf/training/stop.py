@@ -5,10 +5,10 @@ import threading
 
 
 class Stop:
-    """While entered, notes the first request instead of dying of it; Ctrl-C a second time ends at once.
+    """While entered, notes a request instead of dying of it; Ctrl-C a second time ends at once.
 
     Attributes:
-        signal: the signal that asked, or None.
+        signal: the signal that asked, the last one, or None.
     """
 
     def __init__(self):
