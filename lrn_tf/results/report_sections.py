@@ -263,7 +263,7 @@ def _networks_of_tasks(e, names):
                     f"{e.right[mine & (which == u)].mean():.1%}" if k not in e.tasks_of(NUMBERS) else "-"
                 )
                 path = text(_path(e, networks[u]))
-                yield text(name), path, f"{counts[u] / mine.sum():.1%}", right
+                yield text(called(name)), path, f"{counts[u] / mine.sum():.1%}", right
 
 
 def _path(e, network):
@@ -292,7 +292,7 @@ def _example(shown, row):
     e, problem = shown.evaluation, shown.benchmark.problem
     task, classes = shown.tasks[e.task[row]], problem.answers[e.task[row]]
     true, predicted = classes[e.label[row]], classes[e.predicted[row]]
-    said = [("task", text(task)), ("true", text(true))]
+    said = [("task", text(called(task))), ("true", text(true))]
     said.append(("predicted", f"{text(predicted)}, {e.probability[row]:.1%}"))
     if e.num_modules:
         said.append(("network", text(_path(e, e.paths[row]))))
@@ -322,7 +322,10 @@ def cost(shown: Shown):
             mine = paths[e.task == k]
             if len(mine):
                 rows.append(
-                    (text(name), *(f"{x / 1e6:,.3f}" for x in (mine.mean(), mine.min(), mine.max())))
+                    (
+                        text(called(name)),
+                        *(f"{x / 1e6:,.3f}" for x in (mine.mean(), mine.min(), mine.max())),
+                    )
                 )
         columns = ("task", "mean", "least", "most")
         yield page.table(
