@@ -642,9 +642,6 @@ def test_in_proportion_each_example_comes_once(seed, epoch):
     expected = np.random.default_rng((seed, epoch)).permutation(137)[:130].reshape(13, 10)
     np.testing.assert_array_equal(batches, expected)
     assert batches.dtype == np.int32
-    np.testing.assert_array_equal(
-        batches, shuffled_rows(tasks_of((100, 30, 7)), 10, seed, epoch, "proportional")
-    )
 
 
 @pytest.mark.parametrize("sizes", SIZES)
