@@ -25,7 +25,7 @@ from tiny_run import (
 )
 
 from lrn_tf.data.benchmarks import Benchmark
-from lrn_tf.data.examples import Examples
+from lrn_tf.data.examples import Examples, shuffled_rows
 from lrn_tf.data.problem import NUMBERS, InputSpec, Problem, TaskSpec
 from lrn_tf.errors import UserError
 from lrn_tf.methods.method import Prediction
@@ -91,6 +91,15 @@ def test_training_images_may_be_mirrored(whole, tmp_path):
     # A mirrored image has another pixel where the row is read.
     mirrored = [ours.rows != plain.rows for ours, plain in zip(steps, whole[1].steps, strict=True)]
     assert 0.25 < np.mean(mirrored) < 0.75
+
+
+def test_rows_depend_on_seed_and_epoch_alone():
+    def rows(seed, epoch):
+        return shuffled_rows(np.zeros(22), 4, seed, epoch, "proportional")
+
+    again, other = rows(1, 2), rows(2, 1)
+    assert again.shape == (5, 4) and again.dtype == np.int32
+    assert again.tolist() == rows(1, 2).tolist() != other.tolist()
 
 
 def test_learning_rates_and_seeds(whole, tmp_path):

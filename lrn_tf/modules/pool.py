@@ -235,8 +235,8 @@ class Pool:
         It stands for a task's network as one would have built it by hand, where routing is compared to it.
         """
         may = [self.may[task, self.modules(k)].sum() for k in range(len(self.kinds))]
-        inputs = [[k] for k, kind in enumerate(self.kinds) if kind.role == INPUT and may[k]]
-        open_ones, networks = inputs, []
+        open_ones = [[k] for k, kind in enumerate(self.kinds) if kind.role == INPUT and may[k]]
+        networks = []
         for _ in range(depth - 1):
             longer = [
                 network + [k]

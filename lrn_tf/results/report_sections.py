@@ -321,12 +321,8 @@ def cost(shown: Shown):
         for k, name in enumerate(shown.tasks):
             mine = paths[e.task == k]
             if len(mine):
-                rows.append(
-                    (
-                        text(called(name)),
-                        *(f"{x / 1e6:,.3f}" for x in (mine.mean(), mine.min(), mine.max())),
-                    )
-                )
+                millions = (f"{x / 1e6:,.3f}" for x in (mine.mean(), mine.min(), mine.max()))
+                rows.append((text(called(name)), *millions))
         columns = ("task", "mean", "least", "most")
         yield page.table(
             "Millions of multiply-adds in the modules of an example, by task.", columns, rows, columns[1:]

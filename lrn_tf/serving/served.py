@@ -92,15 +92,13 @@ class Served(tf.Module):
         """Answers by networks of the caller's: path int32 `[B, T]`, as `routes` returns them."""
         with tf.control_dependencies([self._known(tasks)]):
             tasks = tf.identity(tasks)
-        return self._answers_of(self._method.follow(self._prepared(inputs, tasks), tasks, path), tasks)
+        inputs = prepare_all(inputs, tasks, self._problem)
+        return self._answers_of(self._method.follow(inputs, tasks, path), tasks)
 
     def _predict(self, inputs, tasks):
         with tf.control_dependencies([self._known(tasks)]):
             tasks = tf.identity(tasks)
-        return self._method.predict(self._prepared(inputs, tasks), tasks)
-
-    def _prepared(self, inputs, tasks):
-        return prepare_all(inputs, tasks, self._problem)
+        return self._method.predict(prepare_all(inputs, tasks, self._problem), tasks)
 
     def _known(self, tasks):
         return tf.debugging.Assert(

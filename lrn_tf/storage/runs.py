@@ -1,6 +1,7 @@
 """Runs that are there to be looked at: read from their folders, and grouped by what was asked."""
 
 import dataclasses
+import functools
 import json
 import pathlib
 from collections.abc import Callable, Sequence
@@ -43,7 +44,7 @@ class Run:
         """By name."""
         return self.config.settings
 
-    @property
+    @functools.cached_property
     def asked(self) -> Settings:
         """The settings, also those that came later."""
         return resolve(self.settings)
@@ -167,11 +168,11 @@ def _rank(name):
 
 def _label(run, differing):
     """The paper's kind of label where the names allow it: `dup_5_depth_4_no_bonus`."""
-    words = []
+    words, kept = [], _kept(run)
     benchmark = run.settings.get("benchmark", Settings.benchmark)
     expected = defaults(benchmark, run.settings.get("method", Settings.method))
     for name in differing:
-        value = _kept(run).get(name)
+        value = kept.get(name)
         if value is None or (name not in TOLD and value == expected[name]):
             continue
         if name == "bonus":
