@@ -2,7 +2,8 @@
 
 import keras
 
-EPSILON = 1e-5
+from lrn_tf.modules.norm import EPSILON, GroupNormReLU
+
 # Channels of a group, of which the mean and variance are taken (Wu and He 2018 have 16).
 GROUP = 8
 
@@ -11,8 +12,7 @@ GROUP = 8
 class ResidualBlock(keras.layers.Layer):
     """Two 3x3 convolutions, each after a norm and ReLU, added to what came (He et al. 2016).
 
-    The norm is GroupNorm (Wu and He 2018), which has no state. Where the shape changes, what came is
-    brought to it by a 1x1 convolution after the first norm.
+    Where the shape changes, what came is brought to it by a 1x1 convolution after the first norm.
 
     Args:
         filters: channels that it returns, a multiple of 8; of what it takes as well.
@@ -24,10 +24,7 @@ class ResidualBlock(keras.layers.Layer):
         self.filters, self.strides = filters, strides
 
     def build(self, shape):
-        self.norms = [
-            keras.layers.GroupNormalization(groups=channels // GROUP, epsilon=EPSILON)
-            for channels in (shape[-1], self.filters)
-        ]
+        self.norms = [GroupNormReLU(groups=channels // GROUP) for channels in (shape[-1], self.filters)]
         self.convolutions = [
             keras.layers.Conv2D(self.filters, 3, strides=strides, padding="same", use_bias=False)
             for strides in (self.strides, 1)
@@ -50,11 +47,11 @@ class ResidualBlock(keras.layers.Layer):
 
     def call(self, x):
         """Args: x: `[B, H, W, c]`. Returns: `[B, H / strides, W / strides, filters]`."""
-        y = keras.ops.relu(self.norms[0](x))
+        y = self.norms[0](x)
         if self.shortcut is not None:
             x = self.shortcut(y)
         y = self.convolutions[0](y)
-        return x + self.convolutions[1](keras.ops.relu(self.norms[1](y)))
+        return x + self.convolutions[1](self.norms[1](y))
 
     def get_config(self):
         return {**super().get_config(), "filters": self.filters, "strides": self.strides}

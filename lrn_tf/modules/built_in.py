@@ -9,9 +9,9 @@ from lrn_tf.data.problem import InputSpec, Problem, by_width
 from lrn_tf.errors import UserError
 from lrn_tf.modules.blocks import AttentionBlock, DenseOfEach, Positions, ResidualBlock
 from lrn_tf.modules.decision_process import DecisionProcess
+from lrn_tf.modules.norm import EPSILON, GroupNormReLU
 from lrn_tf.modules.pool import HIDDEN, INPUT, OUTPUT, Kind, Pool, Signature
 
-EPSILON = 1e-5
 FILTERS, UNITS = 32, 256  # of the paper's
 WIDTHS = 32, 64, 128  # channels of residual blocks, before the first halving and after each
 STEM, STAGES = 16, (16, 32, 64)  # channels of wide's first convolution, and of its stages over the factor
@@ -200,8 +200,7 @@ def _conv(filters):
     return _stack(
         _convolution(filters),
         # One group per channel: instance normalisation.
-        keras.layers.GroupNormalization(groups=-1, epsilon=EPSILON),
-        keras.layers.ReLU(),
+        GroupNormReLU(groups=-1),
     )
 
 
@@ -235,8 +234,7 @@ def _out(answers):
 
 def _pooled_out(answers):
     return _stack(
-        keras.layers.GroupNormalization(groups=8, epsilon=EPSILON),
-        keras.layers.ReLU(),
+        GroupNormReLU(groups=8),
         # With its dimensions kept, for the sake of the gradient: else a GPU's host waits for a shape.
         keras.layers.GlobalAveragePooling2D(keepdims=True),
         keras.layers.Flatten(),

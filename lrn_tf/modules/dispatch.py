@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from lrn_tf.modules.norm import as_programs
 from lrn_tf.modules.pool import INPUT, OUTPUT, Pool
 from lrn_tf.modules.waves import Waves
 from lrn_tf.modules.weights import LARGE, call, is_stack, make_weights, split
@@ -171,7 +172,8 @@ class Modules:
             x = tf.reshape(x, [sizes.shape[0], -1, *x.shape[1:]])  # (M, L, ...)
             y = tf.reshape(at_once(x, *weights), [-1, *self.pool.kinds[kind].output])
         else:
-            y = self._run_each(kind, weights, x, room)
+            with as_programs():  # since sizes recur
+                y = self._run_each(kind, weights, x, room)
         return pick(y, slots), rest
 
     def _run_each(self, kind, weights, x, sizes):
