@@ -165,16 +165,19 @@ def test_the_knot_is_tied_in_cifar_mtl(parsed):
     assert parsed(f"--flagfile={FLAG_FILES / 'knot.cfg'}").benchmark == "cifar_mtl"
 
 
-def test_the_best_needs_no_other_flags(parsed):
-    settings = parsed(f"--flagfile={FLAG_FILES / 'cifar_mtl_best.cfg'}")
+@pytest.mark.parametrize(
+    ("name", "pool", "dup", "epochs"), [("best", "wide_4", 20, 45), ("cpu", "wide_2", 10, 24)]
+)
+def test_the_highest_needs_no_other_flags(parsed, name, pool, dup, epochs):
+    settings = parsed(f"--flagfile={FLAG_FILES / f'cifar_mtl_{name}.cfg'}")
     assert (settings.benchmark, settings.method, settings.split) == ("cifar_mtl", "lrn", "test")
-    assert (settings.pool, settings.heads, settings.augment) == ("wide_2", "task", "flip_shift")
-    assert settings.core == 1
-    assert (settings.schedule, settings.epochs, settings.router_lr_scale) == ("one_cycle", 24, 0.05)
+    assert (settings.pool, settings.dup, settings.epochs) == (pool, dup, epochs)
+    assert (settings.heads, settings.augment, settings.core) == ("task", "flip_shift", 1)
+    assert (settings.schedule, settings.router_lr_scale) == ("one_cycle", 0.05)
 
 
 def test_there_are_no_other_flag_files():
-    known = {"paper", "literal", "small", "knot", "cifar_mtl_best"}
+    known = {"paper", "literal", "small", "knot", "cifar_mtl_best", "cifar_mtl_cpu"}
     assert {path.stem for path in FLAG_FILES.iterdir()} == known
 
 
