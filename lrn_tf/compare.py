@@ -11,7 +11,7 @@ import sys
 from absl import flags
 
 from lrn_tf import program
-from lrn_tf.errors import UserError
+from lrn_tf.errors import unwritable
 from lrn_tf.results import curves
 from lrn_tf.storage import files, runs
 
@@ -31,9 +31,7 @@ def main(folders: list[str]) -> None:
             files.replace(output / "curves.png", picture)
             curves.write(groups, output / "curves.csv")
         except OSError as error:
-            raise UserError(
-                f"--output={OUTPUT.value} cannot be written ({error.strerror}); give another folder"
-            ) from error
+            raise unwritable(OUTPUT.value, error) from error
         print(f"{output / 'curves.png'}, {output / 'curves.csv'}", file=sys.stderr)
 
 

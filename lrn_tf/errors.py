@@ -21,3 +21,8 @@ def reason(error: Exception) -> str:
     said = getattr(error, "strerror", None) or " ".join(str(error).split())
     # Without the names of TensorFlow's operations around it.
     return re.sub(r"\{\{.*?\}\} | \[Op:.*", "", said) or type(error).__name__
+
+
+def unwritable(output, error: OSError) -> UserError:
+    """What to raise where the folder that --output names cannot be written."""
+    return UserError(f"--output={output} cannot be written ({reason(error)}); give another folder")

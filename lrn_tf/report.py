@@ -13,7 +13,7 @@ import sys
 from lrn_tf import program
 from lrn_tf.data.problem import differences
 from lrn_tf.devices.start import start_tensorflow
-from lrn_tf.errors import UserError
+from lrn_tf.errors import UserError, unwritable
 from lrn_tf.settings import BENCHMARKS
 from lrn_tf.storage import files
 from lrn_tf.storage.runs import read
@@ -58,7 +58,7 @@ def report(workdir: str, output: str, pool: str = "", benchmark: str = "") -> No
         folder.mkdir(parents=True, exist_ok=True)
         files.replace(folder / FILE, page)
     except OSError as error:
-        raise _unwritable(folder, error.strerror) from error
+        raise unwritable(folder, error) from error
     print(f"{folder / FILE}: open it in a browser", file=sys.stderr)
 
 
@@ -81,11 +81,7 @@ def _check(folder):
             raise IsADirectoryError(errno.EISDIR, f"{folder / FILE} is a folder")
         files.check_writable(folder)
     except OSError as error:
-        raise _unwritable(folder, error.strerror) from error
-
-
-def _unwritable(folder, reason):
-    return UserError(f"--output={folder} cannot be written ({reason}); give another folder")
+        raise unwritable(folder, error) from error
 
 
 if __name__ == "__main__":

@@ -365,6 +365,8 @@ def test_what_is_traced_for_gpus_may_be_exported(monkeypatch, named_pool):
     operations = {node.op for part in (graph, *graph.library.function) for node in nodes(part)}
     assert "DynamicStitch" in operations
     assert operations <= COMPUTING | SERVING
+    # What XLA compiles would be compiled anew for every size of batch.
+    assert not any(function.attr["_XlaMustCompile"].b for function in graph.library.function)
 
 
 def nodes(graph):

@@ -52,6 +52,14 @@ def test_a_step_waits_for_few_copies_to_the_host(step):
     assert len(step.copies) <= 3, step.copies
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("step", ["residual"], indirect=True)
+def test_a_norm_is_a_launch_forward_and_one_backward(step):
+    """Two norms in each of two modules of the four kinds of blocks that paths reach."""
+    assert step.launches["XlaLaunch"] > 2 * 2 * 2 * 4
+    assert step.launches["Rsqrt"] <= 1  # of a kind whose modules run at once
+
+
 # --- That the check would notice
 
 

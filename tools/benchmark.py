@@ -10,6 +10,7 @@ not change while they are timed. Leave the machine idle meanwhile.
 """
 
 # ruff: noqa: E402 - TensorFlow is to be started before anything else imports it with all its messages.
+import contextlib
 import dataclasses
 import resource
 import sys
@@ -34,6 +35,7 @@ from lrn_tf.methods.build import describe
 from lrn_tf.methods.lrn import LRNMethod
 from lrn_tf.modules.built_in import POOLS, make_pool
 from lrn_tf.modules.dispatch import on_gpu, run_all
+from lrn_tf.modules.norm import compiled_norms
 from lrn_tf.modules.pool import build_layer
 from lrn_tf.results.evaluation import BATCH_SIZE, Evaluator
 from lrn_tf.training.train import start
@@ -62,8 +64,9 @@ class FixedNetwork:
 
     def logits(self, images):
         x = images
-        for layer in self.layers:
-            x = layer(x)
+        with compiled_norms() if on_gpu() else contextlib.nullcontext():  # as an LRN's are
+            for layer in self.layers:
+                x = layer(x)
         return tf.cast(x, tf.float32)
 
     def gradients(self, images, tasks, labels):

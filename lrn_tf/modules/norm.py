@@ -1,4 +1,4 @@
-"""A norm and ReLU in one: the norm of residual networks here, with few passes over what it norms."""
+"""A norm and ReLU in one: the norm of convolutions here, with few passes over what it norms."""
 
 import contextlib
 import contextvars
@@ -7,52 +7,85 @@ import keras
 import tensorflow as tf
 
 EPSILON = 1e-5
-_as_program = contextvars.ContextVar("as_program", default=False)
+_compiled = contextvars.ContextVar("compiled", default=False)
 
 
 @contextlib.contextmanager
-def as_programs():
+def compiled_norms():
     """What is traced within has each `GroupNormReLU` compiled by XLA, anew for every size of batch.
 
-    On GPUs this makes a few launches of dozens. It pays where sizes recur, and must not be exported.
+    On GPUs this makes a few launches of dozens, which pays where sizes recur. Not for what is exported:
+    an exported model may be given any size of batch, on any machine.
     """
-    before = _as_program.set(True)
+    before = _compiled.set(True)
     try:
         yield
     finally:
-        _as_program.reset(before)
+        _compiled.reset(before)
 
 
 @keras.saving.register_keras_serializable("lrn_tf")
-class GroupNormReLU(keras.layers.GroupNormalization):
+class GroupNormReLU(keras.layers.Layer):
     """GroupNorm (Wu and He 2018), which has no state, then ReLU; float32 within at least.
 
     Args:
         groups: of channels, of which the mean and variance are taken; -1 for a group for each channel.
+        epsilon: what is added to the variance.
+
+    Raises:
+        ValueError: at its first call, if groups do not divide channels, or what it takes is no
+            `[B, H, W, c]` of which all but B is known.
     """
 
     def __init__(self, groups: int, epsilon: float = EPSILON, **kwargs):
-        super().__init__(groups=groups, epsilon=epsilon, **kwargs)
+        super().__init__(**kwargs)
+        self.groups, self.epsilon = groups, epsilon
+
+    def build(self, shape):
+        if len(shape) != 4 or None in shape[1:]:
+            raise ValueError(f"GroupNormReLU takes [B, H, W, c], all but B known, given {list(shape)}")
+        channels = shape[-1]
+        if self.groups != -1 and channels % self.groups:
+            raise ValueError(f"groups must divide the {channels} channels, given {self.groups}")
+        self.gamma, self.beta = (
+            self.add_weight(shape=(channels,), initializer=start, name=name, autocast=False)
+            for name, start in (("gamma", "ones"), ("beta", "zeros"))
+        )
+
+    def compute_output_shape(self, shape):
+        return shape
 
     def call(self, x):
         """Args: x: `[B, H, W, c]`. Returns: the same shape."""
-        run = _program if _as_program.get() else _norm
+        run = _norm_compiled if _compiled.get() else _norm
         gamma, beta = tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta)
-        return run(x, gamma, beta, self.groups, self.epsilon)
+        return run(x, gamma, beta, x.shape[-1] if self.groups == -1 else self.groups, self.epsilon)
+
+    def get_config(self):
+        return {**super().get_config(), "groups": self.groups, "epsilon": self.epsilon}
 
 
 def _norm(x, gamma, beta, groups, epsilon):
     channels, pixels = x.shape[-1], x.shape[1] * x.shape[2]
-    wide = tf.cast(x, keras.backend.result_type(x.dtype, "float32"))
-    # Over pixels before channels, and squares beside numbers: one pass over them, and no transposition.
-    # With dimensions kept, for the sake of the gradient: else a GPU's host waits for a shape.
-    sums = (tf.reduce_sum(s, axis=[1, 2], keepdims=True) for s in (wide, wide * wide))  # (B, 1, 1, c)
-    of_group = (tf.reshape(s / pixels, [-1, groups, channels // groups]) for s in sums)
-    mean, square = (tf.reduce_mean(s, axis=2, keepdims=True) for s in of_group)  # (B, groups, 1)
-    scale = tf.math.rsqrt(tf.maximum(square - mean * mean, 0) + epsilon) * tf.reshape(gamma, [groups, -1])
-    offset = tf.reshape(beta, [groups, -1]) - mean * scale  # (B, groups, c / groups)
-    scale, offset = (tf.reshape(s, [-1, 1, 1, channels]) for s in (scale, offset))
-    return tf.nn.relu(tf.cast(wide * scale + offset, x.dtype))
+    exact = tf.cast(x, keras.backend.result_type(x.dtype, "float32"))
+
+    def mean_of_channels(values):
+        # Over pixels before channels, without a transposition. With dimensions kept, for the sake of the
+        # gradient: else a GPU's host waits for a shape.
+        return tf.reduce_sum(values, axis=[1, 2], keepdims=True) / pixels  # (B, 1, 1, c)
+
+    def by_group(values):
+        return tf.reshape(values, [-1, groups, channels // groups])
+
+    means = mean_of_channels(exact)
+    squares = mean_of_channels(tf.math.squared_difference(exact, tf.stop_gradient(means)))
+    means, squares = by_group(means), by_group(squares)  # (B, groups, c / groups)
+    mean = tf.reduce_mean(means, axis=2, keepdims=True)  # (B, groups, 1)
+    variance = tf.reduce_mean(squares + tf.math.squared_difference(means, mean), axis=2, keepdims=True)
+    gamma, beta = (tf.cast(tf.reshape(w, [groups, -1]), exact.dtype) for w in (gamma, beta))
+    scale = tf.math.rsqrt(variance + epsilon) * gamma
+    scale, offset = (tf.reshape(s, [-1, 1, 1, channels]) for s in (scale, beta - mean * scale))
+    return tf.nn.relu(tf.cast(exact * scale + offset, x.dtype))
 
 
 @tf.function(jit_compile=True, autograph=False)
@@ -68,16 +101,20 @@ def _backward(gradient, x, gamma, beta, groups, epsilon):
     return tape.gradient(y, (x, gamma, beta), gradient)
 
 
-def _program(x, gamma, beta, groups, epsilon):
-    """`_norm`, which keeps nothing but its arguments for the backward pass."""
+def _norm_compiled(x, gamma, beta, groups, epsilon):
+    """`_norm`, which keeps nothing but its arguments for the backward pass.
+
+    Twice they are copied for the sake of `tf.cond`, in whose branches modules run.
+    """
 
     @tf.custom_gradient
     def run(*kept):
         def gradient(given):
-            # A branch of a condition hands nothing over in XLA's context, where calls take arguments.
+            # A call of what XLA compiles cannot take tensors of the forward branch, copies of them it can.
             return _backward(given, *map(tf.identity, kept), groups, epsilon)
 
         return _forward(*kept, groups, epsilon), gradient
 
-    # The branch's own, or its gradient would have what comes from outside of it twice, and take it once.
+    # Without copies the gradient of a branch takes what comes from outside of it twice, as its own and as
+    # what is kept here, of which TensorFlow feeds but one.
     return run(*map(tf.identity, (x, gamma, beta)))
