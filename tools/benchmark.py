@@ -10,7 +10,6 @@ not change while they are timed. Leave the machine idle meanwhile.
 """
 
 # ruff: noqa: E402 - TensorFlow is to be started before anything else imports it with all its messages.
-import contextlib
 import dataclasses
 import resource
 import sys
@@ -64,7 +63,7 @@ class FixedNetwork:
 
     def logits(self, images):
         x = images
-        with compiled_norms() if on_gpu() else contextlib.nullcontext():  # as an LRN's are
+        with compiled_norms(on_gpu()):  # as an LRN's are
             for layer in self.layers:
                 x = layer(x)
         return tf.cast(x, tf.float32)

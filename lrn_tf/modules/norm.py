@@ -11,13 +11,13 @@ _compiled = contextvars.ContextVar("compiled", default=False)
 
 
 @contextlib.contextmanager
-def compiled_norms():
-    """What is traced within has each `GroupNormReLU` compiled by XLA, anew for every size of batch.
+def compiled_norms(on: bool = True):
+    """What is traced within has each `GroupNormReLU` compiled by XLA if `on`, anew for each size of batch.
 
     On GPUs this makes a few launches of dozens, which pays where sizes recur. Not for what is exported:
     an exported model may be given any size of batch, on any machine.
     """
-    before = _compiled.set(True)
+    before = _compiled.set(on)
     try:
         yield
     finally:
@@ -88,9 +88,7 @@ def _norm(x, gamma, beta, groups, epsilon):
     return tf.nn.relu(tf.cast(exact * scale + offset, x.dtype))
 
 
-@tf.function(jit_compile=True, autograph=False)
-def _forward(*arguments):
-    return _norm(*arguments)
+_forward = tf.function(_norm, jit_compile=True, autograph=False)
 
 
 @tf.function(jit_compile=True, autograph=False)
