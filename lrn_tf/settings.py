@@ -70,9 +70,9 @@ class Settings:
     image_size: int = setting(0, "Side of the images in pixels; 0 keeps their native size" + OURS, low=0)
     augment: str = setting(
         "none",
-        "What is done to training images at random: none, flip (left to right), or flip_shift (besides,"
-        " moved by up to an eighth of their sides)" + OURS,
-        choices=("none", "flip", "flip_shift"),
+        "What is done to training images at random: none, flip (left to right), shift (by up to an eighth"
+        " of their sides; for digits, say, which are not themselves in a mirror), or flip_shift" + OURS,
+        choices=("none", "flip", "shift", "flip_shift"),
     )
     examples_per: str = setting(
         "task",

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from lrn_tf.data.images import augment, resize, standardise
 
-KINDS = ("none", "flip", "flip_shift")
+KINDS = ("none", "flip", "shift", "flip_shift")
 
 
 def images(height=16, width=17):
@@ -16,9 +16,9 @@ def images(height=16, width=17):
 def possible(image, kind):
     """All that an image may become, by name."""
     height, width, _ = image.shape
-    down, right = (height // 8, width // 8) if kind == "flip_shift" else (0, 0)
+    down, right = (height // 8, width // 8) if kind in ("shift", "flip_shift") else (0, 0)
     made = {}
-    for side in ("as it is", "mirrored")[: 1 if kind == "none" else 2]:
+    for side in ("as it is", "mirrored")[: 2 if kind in ("flip", "flip_shift") else 1]:
         turned = image if side == "as it is" else image[:, ::-1]
         wide = np.pad(turned, [(down, down), (right, right), (0, 0)], "reflect")
         for y in range(2 * down + 1):
@@ -36,7 +36,7 @@ def test_each_image_becomes_one_of_what_it_may_become_and_all_are_as_likely(kind
         (became,) = [name for name, x in possible(before, kind).items() if np.array_equal(x, after)]
         times[became] += 1
     expected = len(images()) / len(times)
-    assert len(times) == {"none": 1, "flip": 2, "flip_shift": 2 * 5 * 5}[kind]
+    assert len(times) == {"none": 1, "flip": 2, "shift": 5 * 5, "flip_shift": 2 * 5 * 5}[kind]
     assert all(abs(n - expected) < 5 * expected**0.5 for n in times.values())
 
 

@@ -240,7 +240,7 @@ def test_workdir_names_what_runs_differ_in():
         ("examples_per", ("task", "label"), ("class",)),
         ("heads", ("shared", "task"), ("own", "tasks")),
         ("sampling", ("proportional", "equal", "sqrt"), ("uniform",)),
-        ("augment", ("none", "flip", "flip_shift"), ("shift",)),
+        ("augment", ("none", "flip", "shift", "flip_shift"), ("shift_flip",)),
         ("dtype", ("float32", "bfloat16"), ("float16",)),
     ],
 )

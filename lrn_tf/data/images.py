@@ -36,8 +36,8 @@ def augment(images, kind: str, seed):
 
     Args:
         images: `[B, H, W, c]`, of any type; anything else comes back as it is.
-        kind: "none", "flip" (half of them are mirrored, left to right), or "flip_shift" (besides, they are
-            moved by up to an eighth of their sides, and mirrored at the border).
+        kind: "none", "flip" (half of them are mirrored, left to right), "shift" (they are moved by up to an
+            eighth of their sides, and mirrored at the border), or "flip_shift".
         seed: int32 `[2]`.
 
     Returns:
@@ -48,9 +48,10 @@ def augment(images, kind: str, seed):
     with tf.device("CPU:0"):  # where generators look for their seeds
         flipped, top, left = tf.unstack(tf.random.split(seed, 3, alg="philox"))
     batch, height, width, _ = images.shape
-    half = tf.random.stateless_uniform((batch, 1, 1, 1), flipped, alg="philox") < 0.5
-    images = tf.where(half, images[:, :, ::-1], images)
-    if kind == "flip_shift":
+    if "flip" in kind:
+        half = tf.random.stateless_uniform((batch, 1, 1, 1), flipped, alg="philox") < 0.5
+        images = tf.where(half, images[:, :, ::-1], images)
+    if "shift" in kind:
         images = _shift(images, 1, height // 8, top)
         images = _shift(images, 2, width // 8, left)
     return images
