@@ -74,6 +74,13 @@ class Settings:
         " of their sides; for digits, say, which are not themselves in a mirror), or flip_shift" + OURS,
         choices=("none", "flip", "shift", "flip_shift"),
     )
+    mixup: float = setting(
+        0.0,
+        "Lay over each training example another one of its task, and so its target, of which this much"
+        " counts at most: 0.5 is mixup as of Zhang et al. (2018), 0 mixes none" + OURS,
+        low=0.0,
+        high=0.5,
+    )
     examples_per: str = setting(
         "task",
         "min_mtl only: 800 training and 50 test images per task (the paper) or per label"

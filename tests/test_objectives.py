@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from lrn_tf.data.mixup import Mixed
 from lrn_tf.data.problem import CLASSES, LABELS, NUMBERS, InputSpec, Problem, TaskSpec
 from lrn_tf.learning.objectives import Objectives
 
@@ -112,6 +113,22 @@ def test_losses_what_is_right_and_answers(given, compiled):
     own = np.array([np.arange(made.width) < made.tasks[k].width for k in tasks.numpy()])
     assert (answers.numpy()[~own] == 0).all()
     assert loss.dtype == right.dtype == answers.dtype == tf.float32
+
+
+def test_two_mixed_targets_count_by_their_shares_and_the_first_is_asked_for(given):
+    made, logits, tasks, targets = given
+    order = np.lexsort((np.arange(BATCH)[::-1], tasks))  # another example of the same task
+    others = np.zeros(BATCH, int)
+    before = np.roll(order, 1)
+    others[order] = np.where(tasks.numpy()[order] == tasks.numpy()[before], before, order)
+    share = np.linspace(0.5, 1, BATCH, dtype=np.float32)
+    found = Mixed(targets, tf.gather(targets, others), tf.constant(share))
+    objectives = Objectives(made)
+    first, right, _ = by_hand(made, logits, tasks, targets)
+    second, *_ = by_hand(made, logits, tasks, found.others)
+    expected = share * first + (1 - share) * second
+    np.testing.assert_allclose(objectives.loss(logits, tasks, found), expected, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(objectives.right(logits, tasks, found), right, atol=1e-6)
 
 
 def test_the_mean_of_what_is_right_leaves_numbers_out(given):

@@ -93,6 +93,22 @@ def test_training_images_may_be_mirrored(whole, tmp_path):
     assert 0.25 < np.mean(mirrored) < 0.75
 
 
+class OfMixed(Softmax):
+    """Learns the first of two mixed targets."""
+
+    def train_step(self, images, tasks, targets, seed, learning_rate):
+        return super().train_step(images, tasks, targets.targets, seed, learning_rate)
+
+
+def test_training_examples_may_be_mixed(whole, tmp_path):
+    steps = run(tmp_path, make=OfMixed, mixup=0.5).steps
+    for ours, plain in zip(steps, whole[1].steps, strict=True):
+        assert ours.tasks.tolist() == plain.tasks.tolist() and ours.labels.tolist() == plain.labels.tolist()
+    # Alone of its task an example stays as it is.
+    mixed = [ours.rows != plain.rows for ours, plain in zip(steps, whole[1].steps, strict=True)]
+    assert 0.1 < np.mean(mixed) < 0.7
+
+
 def test_rows_depend_on_seed_and_epoch_alone():
     def rows(seed, epoch):
         return shuffled_rows(np.zeros(22), 4, seed, epoch, "proportional")

@@ -5,6 +5,7 @@ import functools
 import numpy as np
 import tensorflow as tf
 
+from lrn_tf.data.mixup import Mixed
 from lrn_tf.data.problem import CLASSES, LABELS, NUMBERS, Problem
 
 IMPOSSIBLE = -1e9  # the logit of a class that a task does not have
@@ -23,7 +24,7 @@ class Objectives:
         metrics: the names of those of `means` that mean something.
 
     All methods take `logits`, float32 `[B, C]`, what output modules return, with arbitrary numbers after a
-    task's own answers; `tasks`, int32 `[B]`; and `targets` as in `lrn_tf.data.examples.Examples`.
+    task's own answers; `tasks`, int32 `[B]`; and `targets` as in `lrn_tf.data.examples.Examples`, or mixed.
     """
 
     def __init__(self, problem: Problem, smoothing: float = 0.0):
@@ -45,8 +46,11 @@ class Objectives:
         """The loss of each example, float32 `[B]`, without its task's weight.
 
         Cross-entropy in nats of a class; the mean over labels of theirs; the mean over numbers of the
-        squared error, standardised by the training targets.
+        squared error, standardised by the training targets. Of mixed targets the mean, by share.
         """
+        if isinstance(targets, Mixed):
+            one, other = (self.loss(logits, tasks, t) for t in (targets.targets, targets.others))
+            return targets.share * one + (1 - targets.share) * other
         return self._of_forms(
             {
                 CLASSES: functools.partial(_cross_entropy, self._smoothing),
@@ -59,7 +63,12 @@ class Objectives:
         )
 
     def right(self, logits, tasks, targets):
-        """How much of each answer is right, `[B]`: a class, or a share of the labels; 0 for numbers."""
+        """How much of each answer is right, `[B]`: a class, or a share of the labels; 0 for numbers.
+
+        Of two mixed targets the one that counts for more is asked for.
+        """
+        if isinstance(targets, Mixed):
+            targets = targets.targets
         return self._of_forms(
             {CLASSES: _right, NUMBERS: _nothing, LABELS: _right_labels}, logits, tasks, targets
         )

@@ -13,6 +13,7 @@ import tqdm
 from lrn_tf.data.benchmarks import Benchmark
 from lrn_tf.data.examples import DeviceExamples, shuffled_rows
 from lrn_tf.data.images import augment
+from lrn_tf.data.mixup import mix
 from lrn_tf.devices import distribution, replicas
 from lrn_tf.errors import UserError
 from lrn_tf.learning.schedule import learning_rate
@@ -259,6 +260,9 @@ class Trainer:
         with tf.device("CPU:0"):
             seed = tf.stack([self.settings.seed, tf.cast(self._step, tf.int32)])
         inputs = tf.nest.map_structure(lambda x: augment(x, self.settings.augment, seed), inputs)
+        if self.settings.mixup:
+            problem = self.benchmark.problem
+            inputs, targets = mix(inputs, tasks, targets, problem, self.settings.mixup, seed)
 
         def step():
             values = self.method.train_step(inputs, tasks, targets, seed, learning_rate)
