@@ -178,11 +178,14 @@ def test_text_in_a_picture_is_no_formula(make, text):
     assert drawn.get_suptitle().replace(r"\$", "$") == text
 
 
-def test_a_setting_that_came_later_is_missing_in_earlier_runs(make, tmp_path):
+def test_a_setting_that_came_later_has_its_default_in_earlier_runs(make, tmp_path):
     given = dict(method="routing", benchmark="digits_mtl")
     folders = [make("a", [0.1], **given), make("b", [0.1], **given, rho=0.5)]
+    folders.append(make("c", [0.1], **given, seed=1))
     change_settings(folders[0], lambda settings: settings.pop("rho"))
-    assert [group.label for group in runs.group(list(map(runs.read, folders)))] == ["digits_mtl", "rho_0.5"]
+    one, other = runs.group(list(map(runs.read, folders)))
+    assert (one.label, other.label) == ("digits_mtl", "rho_0.5")
+    assert [run.folder.name for run in one.runs] == ["a", "c"]
 
 
 def test_a_run_on_pictures_is_read_wherever_they_are(make, tmp_path, monkeypatch):

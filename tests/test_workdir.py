@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 import pytest
-from made_runs import ABOUT, MIXED, POOL, metrics
+from made_runs import ABOUT, MIXED, POOL, change_settings, metrics
 
 from lrn_tf.data.problem import differences
 from lrn_tf.errors import UserError
@@ -118,6 +118,13 @@ def test_which_settings_may_differ_from_the_run_held(folder, field):
         said = refused(asked)
         assert f"(--{field.name} was {held[field.name]}, is {value})" in said
         assert "give another --workdir" in said
+
+
+def test_a_run_from_before_a_setting_is_continued_without_it(folder):
+    make(folder).create(ABOUT)
+    change_settings(folder, lambda settings: settings.pop("core"))
+    make(folder).check()
+    assert "(--core was 0.0, is 1.0)" in refused(make(folder, core=1))
 
 
 def test_all_differences_are_named_at_once(folder):

@@ -115,7 +115,7 @@ def write(groups: Sequence[Group], path: pathlib.Path) -> None:
     rows = [(*RUN_COLUMNS, *COLUMNS)]
     for group in groups:
         for run in group.runs:
-            about = (group.label, run.settings.get("seed"), run.split)
+            about = (group.label, run.settings["seed"], run.split)
             rows += [(*about, *(line.value(name) for name in COLUMNS)) for line in run.lines]
     save_csv(rows, path)
 

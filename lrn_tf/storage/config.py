@@ -30,7 +30,7 @@ class Config:
     """The whole of it.
 
     Attributes:
-        settings: by name. A setting that came later is missing.
+        settings: by name, all of them; what came later than the file has its default.
         versions: by name of package, None if it is not installed.
         git_revision: None outside of git.
         environment: variables that change what is computed; None where one was not set.
@@ -50,9 +50,8 @@ class Config:
             ValueError: it is damaged, or says what cannot be.
         """
         config = of_type(cls, _unsealed(raw), "it")
-        _check_settings(config.settings)
         check_problem(config.about["problem"])
-        return config
+        return dataclasses.replace(config, settings=_all_settings(config.settings))
 
     def to_json(self) -> str:
         """The file, with a checksum."""
@@ -66,9 +65,9 @@ def _unsealed(raw):
         raise ValueError("it is nested too deeply") from error
 
 
-def _check_settings(settings):
+def _all_settings(settings):
     try:
-        resolve(settings)
+        return dataclasses.asdict(resolve(settings))
     except UserError as error:
         raise ValueError(f"its settings are none of this version of lrn_tf: {reason(error)}") from error
 

@@ -46,7 +46,7 @@ class Run:
 
     @functools.cached_property
     def asked(self) -> Settings:
-        """The settings, also those that came later."""
+        """The same, checked."""
         return resolve(self.settings)
 
     @property
@@ -140,9 +140,9 @@ def group(runs: Sequence[Run]) -> list[Group]:
         # Tasks and modules made in Python may have the same names in settings.
         same = [_kept(run), run.about["pool"], run.about["problem"].task_names]
         groups.setdefault(json.dumps(same, sort_keys=True), []).append(run)
-    members = [sorted(group, key=lambda run: run.settings.get("seed", 0)) for group in groups.values()]
+    members = [sorted(group, key=lambda run: run.settings["seed"]) for group in groups.values()]
     names = sorted({name for run in runs for name in _kept(run)}, key=_rank)
-    values = {name: {str(run.settings.get(name)) for run in runs if _has(run, name)} for name in names}
+    values = {name: {str(run.settings[name]) for run in runs if _has(run, name)} for name in names}
     differing = [name for name in names if len(values[name]) > 1]
     labels = [_label(of[0], differing) for of in members]
     return [
@@ -159,7 +159,7 @@ def _kept(run):
 
 def _has(run, name):
     """Whether the run's method has a setting."""
-    return run.settings.get("method", Settings.method) in METHODS_WITH[name]
+    return run.settings["method"] in METHODS_WITH[name]
 
 
 def _rank(name):
@@ -168,9 +168,8 @@ def _rank(name):
 
 def _label(run, differing):
     """The paper's kind of label where the names allow it: `dup_5_depth_4_no_bonus`."""
-    words, kept = [], _kept(run)
-    benchmark = run.settings.get("benchmark", Settings.benchmark)
-    expected = defaults(benchmark, run.settings.get("method", Settings.method))
+    words, kept, benchmark = [], _kept(run), run.settings["benchmark"]
+    expected = defaults(benchmark, run.settings["method"])
     for name in differing:
         value = kept.get(name)
         if value is None or (name not in TOLD and value == expected[name]):

@@ -47,9 +47,9 @@ class Workdir:
             return
         asked, free = dataclasses.asdict(self._settings), free_on_resume(self._settings)
         different = [
-            f"--{name} was {_short(held.settings.get(name))}, is {_short(value)}"
+            f"--{name} was {_short(held.settings[name])}, is {_short(value)}"
             for name, value in asked.items()
-            if name not in free and held.settings.get(name) != value
+            if name not in free and held.settings[name] != value
         ]
         if different:
             raise UserError(
