@@ -76,8 +76,9 @@ class Settings:
     )
     mixup: float = setting(
         0.0,
-        "Lay over each training example another one of its task, and so its target, of which this much"
-        " counts at most: 0.5 is mixup as of Zhang et al. (2018), 0 mixes none" + OURS,
+        "Lay over each training example another one of its task in the batch, and so its target, of which"
+        " this much counts at most: 0.5 is mixup as of Zhang et al. (2018), 0 mixes none; tokens stay as"
+        " they are" + OURS,
         low=0.0,
         high=0.5,
     )

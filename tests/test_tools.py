@@ -87,12 +87,19 @@ def test_signal_finds_a_difference_between_groups_and_no_other(early_phase):
     rng = np.random.default_rng(0)
     groups = np.repeat(np.arange(20_000), 2)
     noise = rng.normal(size=len(groups))
-    assert early_phase.signal(noise, groups) == pytest.approx(0, abs=0.03)
+    one = np.zeros_like(groups)
+    assert early_phase.signal(noise, groups, one) == pytest.approx(0, abs=0.03)
     means = rng.normal(scale=0.5, size=20_000)
-    assert early_phase.signal(means[groups] + noise, groups) == pytest.approx(0.25, abs=0.03)
+    assert early_phase.signal(means[groups] + noise, groups, one) == pytest.approx(0.25, abs=0.03)
     uneven = np.repeat(np.arange(15_000), np.tile([1, 2, 6], 5_000))
     values = means[uneven] + rng.normal(size=len(uneven))
-    assert early_phase.signal(values, uneven) == pytest.approx(0.25, abs=0.03)
+    assert early_phase.signal(values, uneven, np.zeros_like(uneven)) == pytest.approx(0.25, abs=0.03)
+    # Within larger groups, of few smaller ones each, which differ from each other much more.
+    apart = rng.normal(scale=3, size=5_000)[uneven // 3]
+    found = early_phase.signal(values + apart, uneven, uneven // 3)
+    assert found == pytest.approx(0.25, abs=0.03)
+    found = early_phase.signal(apart + rng.normal(size=len(uneven)), uneven, uneven // 3)
+    assert found == pytest.approx(0, abs=0.03)
 
 
 @pytest.fixture
@@ -322,6 +329,13 @@ def test_a_run_that_fails_is_named_and_does_not_stop_the_others(tmp_path):
             "benchmark.py",
             "--method=routing",
             "--method=routing is not what is measured here; leave it out",
+        ),
+        ("benchmark.py", "--mixup=0.5", "--mixup=0.5 is set or varied by this program; leave it out"),
+        ("early_phase.py", "--mixup=0.5", "--mixup=0.5 is set or varied by this program; leave it out"),
+        (
+            "scaling.py",
+            "--methods=unrouted",
+            "--methods=unrouted has no layers of its own to compare; leave it out",
         ),
         ("scaling.py", "--counts=2,x", "--counts=2,x must be numbers of tasks such as 2,5,10,20"),
         ("worth.py", "--sizes=0,x", "--sizes=0,x must be numbers of examples such as 0,10000,2000"),

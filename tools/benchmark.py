@@ -19,6 +19,7 @@ from lrn_tf.devices.start import start_tensorflow
 
 start_tensorflow(cache="--nocache" not in sys.argv)
 
+import grid
 import tensorflow as tf
 from absl import flags
 from floors import Floors, measure_machine, router_operations, used_parameters
@@ -93,6 +94,7 @@ class FixedNetwork:
 
 def main(_):
     settings = lrn_main.settings_from_flags()
+    grid.refuse(lrn_main.given(), ("augment", "mixup", "init_from"))
     if settings.method != "lrn":
         raise UserError(f"--method={settings.method} is not what is measured here; leave it out")
     device, _ = start(settings)
@@ -100,6 +102,11 @@ def main(_):
     benchmark = load(*asked(settings))
     describe(benchmark, settings, kinds)
     problem = benchmark.problem
+    if len(problem.inputs) > 1:
+        raise UserError(
+            f"--benchmark={settings.benchmark} has several inputs; choose one with a single one"
+        )
+    benchmark.steps_per_epoch(settings.batch_size)  # or one line
     examples = DeviceExamples(benchmark.train, problem)
     rows = shuffled_rows(benchmark.train.task, settings.batch_size, settings.seed, 0, settings.sampling)
     rows = tf.constant(rows)

@@ -46,19 +46,27 @@ AGREEMENT = flags.DEFINE_bool("agreement", True, "Measure the agreement of gradi
 NO_EPOCH = 1_000_000
 
 
-def signal(values: np.ndarray, groups: np.ndarray) -> float:
-    """Variance of the groups' means over the variance within groups, by analysis of variance.
+def signal(values: np.ndarray, groups: np.ndarray, known: np.ndarray) -> float:
+    """Variance of the groups' means over the variance within groups, by nested analysis of variance.
 
     Without bias: 0 on average where groups do not differ, however few members they have.
+
+    Args:
+        values: `[n]`.
+        groups: whole numbers `[n]`.
+        known: whole numbers `[n]`, larger groups of which each holds whole groups; how these differ does
+            not count.
     """
-    _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    count, total = len(sizes), len(values)
-    if count < 2 or total <= count:
+    _, first, group, sizes = np.unique(groups, return_index=True, return_inverse=True, return_counts=True)
+    _, of_known, known_sizes = np.unique(known, return_inverse=True, return_counts=True)
+    count, more, total = len(sizes), len(sizes) - len(known_sizes), len(values)
+    if not more or total <= count:
         return 0.0
     means = np.bincount(group, values) / sizes
+    expected = (np.bincount(of_known, values) / known_sizes)[of_known[first]]
     within = ((values - means[group]) ** 2).sum() / (total - count)
-    between = (sizes * (means - values.mean()) ** 2).sum() / (count - 1)
-    typical = (total - (sizes**2).sum() / total) / (count - 1)
+    between = (sizes * (means - expected) ** 2).sum() / more
+    typical = (total - (sizes**2 / known_sizes[of_known[first]]).sum()) / more
     return float((between - within) / typical / max(within, 1e-12))
 
 
@@ -80,9 +88,6 @@ class EarlyPhase:
         action, advantage = seen["actions"][free], seen["advantage"][free]
         task = np.broadcast_to(seen["task"][:, None], free.shape)[free]
         of_all = steps * (len(pool) + 1) + action
-        # What all tasks have in common is taken out before asking what is left to each.
-        _, common, sizes = np.unique(of_all, return_inverse=True, return_counts=True)
-        rest = advantage - (np.bincount(common, advantage) / sizes)[common]
         chosen = np.zeros((self.num_tasks, len(pool) + 1), int)
         np.add.at(chosen, (np.broadcast_to(seen["task"][:, None], free.shape), seen["actions"]), 1)
         return {
@@ -91,8 +96,9 @@ class EarlyPhase:
             "entropy": [seen["entropy"][free[:, t], t].mean() for t in range(free.shape[1])],
             "information": [task_information(chosen[:, list(pool.modules(k))]) for k in self._kinds],
             "share of bonus": seen["share"].mean(),
-            "signal, all": signal(advantage, of_all),
-            "signal, task": signal(rest, of_all * self.num_tasks + task),
+            "signal, all": signal(advantage, of_all, np.zeros_like(of_all)),
+            # What is left to each task beside what all have in common.
+            "signal, task": signal(advantage, of_all * self.num_tasks + task, of_all),
             **({"agreement": self.agreement(*batches[0])} if AGREEMENT.value else {}),
         }
 
@@ -152,7 +158,7 @@ def text(value) -> str:
 
 
 def main(_):
-    grid.refuse(lrn_main.given(), ("augment", "init_from"))
+    grid.refuse(lrn_main.given(), ("augment", "mixup", "init_from"))
     settings = lrn_main.settings_from_flags()
     if settings.method not in LRNS:
         raise UserError(f"--method={settings.method} has no router; choose one of: {', '.join(LRNS)}")
@@ -161,7 +167,7 @@ def main(_):
     lrn = build(benchmark.problem, settings, settings.own("pool"))
     examples = DeviceExamples(benchmark.train, benchmark.problem)
     measure = EarlyPhase(lrn)
-    per_epoch = examples.size // settings.batch_size
+    per_epoch = benchmark.steps_per_epoch(settings.batch_size)
 
     @functools.lru_cache(maxsize=2)  # the epoch's and that of the measurements
     def order(epoch):

@@ -121,8 +121,12 @@ def draw(rows, path, title):
 
 def main(_):
     asked = lrn_main.settings_from_flags()
+    if "unrouted" in METHODS.value:
+        raise UserError("--methods=unrouted has no layers of its own to compare; leave it out")
     device, _ = start(asked)
     benchmark = load(*data_asked(asked))
+    if len(benchmark.problem.inputs) > 1:
+        raise UserError(f"--benchmark={asked.benchmark} has several inputs; choose one with a single one")
     counts = [int(count) if count.isdigit() else 0 for count in COUNTS.value]
     if not all(counts):
         raise UserError(f"--counts={','.join(COUNTS.value)} must be numbers of tasks such as 2,5,10,20")

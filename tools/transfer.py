@@ -17,9 +17,11 @@ each way, seed and epoch. The same command continues after a kill.
 """
 
 # ruff: noqa: E402 - TensorFlow is to be started before anything else imports it with all its messages.
+import sys
+
 from lrn_tf.devices.start import start_tensorflow
 
-start_tensorflow()
+start_tensorflow(cache="--nocache" not in sys.argv)
 
 import dataclasses
 import pathlib
@@ -77,7 +79,7 @@ def transfer(settings, folder):
     new = [task for k, task in enumerate(tasks) if k in few]
     given = dataclasses.asdict(settings)
     # The examples are there already.
-    for name in {*(f.name for f in dataclasses.fields(Choice)), "benchmark", "pool", "export_dir"}:
+    for name in {*(f.name for f in dataclasses.fields(Choice)), "benchmark", "pool", "export_dir", "cache"}:
         del given[name]
     given |= dict(seed=settings.seed, heads=settings.heads)
 

@@ -46,6 +46,20 @@ class Benchmark:
         """What `--benchmark` calls it."""
         return self.problem.name
 
+    def steps_per_epoch(self, batch_size: int) -> int:
+        """How many batches the training examples fill.
+
+        Raises:
+            UserError: not one.
+        """
+        steps = len(self.train) // batch_size
+        if not steps:
+            raise UserError(
+                f"--batch_size={batch_size} is more than the {len(self.train)} training examples of"
+                f" {self.name}; choose a smaller one"
+            )
+        return steps
+
 
 @dataclasses.dataclass(frozen=True)
 class Choice:

@@ -26,9 +26,9 @@ class Mixed(NamedTuple):
 
 
 def mix(inputs, tasks, targets, problem: Problem, most: float, seed):
-    """Lays over each example of a batch one of its task, perhaps itself; for training only (--mixup).
+    """Lays over each example of a batch another one of its task; for training only (--mixup).
 
-    Examples that bring tokens, which cannot be mixed, are left as they are.
+    One that is alone of its task, or brings tokens, which cannot be mixed, is left as it is.
 
     Args:
         inputs, tasks, targets: a batch as `DeviceExamples.batch` gives it.
@@ -44,10 +44,10 @@ def mix(inputs, tasks, targets, problem: Problem, most: float, seed):
     with tf.device("CPU:0"):  # where generators look for their seeds, and rows are chosen
         seed = tf.random.fold_in(seed, 0)  # else it would draw what `augment` does
         whose, how_much = tf.unstack(tf.random.split(seed, 2, alg="philox"))
-        keys = tf.random.stateless_uniform((batch, batch), whose, 0, tf.int32.max, tf.int32, alg="philox")
-        alike, itself = tasks[:, None] == tasks, np.eye(batch, dtype=bool)  # (B, B)
-        may = tf.where(tf.gather(tokens, tasks)[:, None], itself, alike)
-        partner = tf.argmax(tf.where(may, keys, -1), axis=1, output_type=tf.int32)
+        keys = tf.random.stateless_uniform((batch, batch), whose, 1, tf.int32.max, tf.int32, alg="philox")
+        may = (tasks[:, None] == tasks) & ~tf.gather(tokens, tasks)  # (B, B)
+        keys = tf.linalg.set_diag(tf.where(may, keys, -1), tf.zeros(batch, tf.int32))
+        partner = tf.argmax(keys, axis=1, output_type=tf.int32)
     share = 1 - most * tf.random.stateless_uniform((batch,), how_much, alg="philox")
     with tf.device("CPU:0" if targets.dtype.is_integer else None):  # as they come from the host
         others = tf.gather(targets, partner)

@@ -67,7 +67,7 @@ class Method(Protocol):
             inputs: float32 `[B, *shape]`, standardised, or int32 tokens; B static. A tuple of them where
                 the problem has several inputs; rows of examples that bring another one are any.
             tasks: int32 `[B]`.
-            targets: as in `lrn_tf.data.examples.Examples`.
+            targets: as in `lrn_tf.data.examples.Examples`, or `lrn_tf.data.mixup.Mixed`.
             seed: int32 `[2]`, of everything random in this step.
             learning_rate: float32 scalar.
 

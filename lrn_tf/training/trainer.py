@@ -59,12 +59,7 @@ class Trainer:
         self._worker, self._workers = distribution.workers(self._strategy)
         self._examples = DeviceExamples(benchmark.train, benchmark.problem)
         self._evaluate = Evaluator(method, benchmark.test, benchmark.problem)
-        self.steps_per_epoch = self._examples.size // settings.batch_size
-        if not self.steps_per_epoch:
-            raise UserError(
-                f"--batch_size={settings.batch_size} is more than the {self._examples.size} training"
-                f" examples of {benchmark.name}; choose a smaller one"
-            )
+        self.steps_per_epoch = benchmark.steps_per_epoch(settings.batch_size)
         self.last_step = self.steps_per_epoch * settings.epochs
         if settings.max_steps:
             self.last_step = min(self.last_step, settings.max_steps)
