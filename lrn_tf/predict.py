@@ -106,7 +106,13 @@ def decode(file: str, channels: int):
 
     try:
         content = tf.io.read_file(os.fsencode(file))  # a name need not be UTF-8
-        return tf.io.decode_image(content, channels, expand_animations=False).numpy()
+        # Not every format is decoded into as many channels as one asks for.
+        image = tf.io.decode_image(content, 4 if channels == 4 else 0, expand_animations=False)
+        if channels == 1 and image.shape[2] > 2:
+            image = tf.image.rgb_to_grayscale(image[..., :3])
+        elif channels == 3 and image.shape[2] < 3:
+            image = tf.repeat(image[..., :1], 3, axis=2)
+        return image[..., :channels].numpy()
     except (tf.errors.OpError, ValueError) as error:
         raise UserError(f"{file}: {reason(error)}") from error
 

@@ -169,7 +169,8 @@ class Settings:
     init_from: str = setting(
         "",
         "Start from the network of a run with this folder: modules, tasks and inputs that it has by the"
-        " same names, and its router; empty starts anew" + OURS,
+        " same names, and its router; a pool of your own must be a function that makes its modules of its"
+        " tasks as well; empty starts anew" + OURS,
         methods=LRNS,
     )
     freeze: str = setting(

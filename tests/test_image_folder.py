@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from lrn_tf import settings
+from lrn_tf import predict, settings
 from lrn_tf.data import benchmarks, image_folder
 from lrn_tf.data.benchmarks import Choice
 from lrn_tf.errors import UserError
@@ -190,6 +190,7 @@ COLOUR = pixels(4)
         ("a.png", encoded(COLOUR), COLOUR),
         ("A.PNG", encoded(COLOUR), COLOUR),
         ("a.bmp", encoded(COLOUR, "BMP"), COLOUR),
+        ("grey.bmp", encoded(GREY, "BMP"), np.repeat(GREY, 3, 2)),
         ("a.gif", encoded(np.repeat(GREY, 3, 2), "GIF"), np.repeat(GREY, 3, 2)),
         ("a.webp", encoded(COLOUR, "WEBP", lossless=True), COLOUR),
         ("grey.png", encoded(GREY), np.repeat(GREY, 3, 2)),
@@ -205,9 +206,14 @@ COLOUR = pixels(4)
     ],
 )
 def test_pictures_of_any_kind(folder, name, content, becomes):
+    """The same when a trained network is asked about them, also one that knows no colours."""
     one_class_of(folder, {name: content})
     (image,) = shown(folder)
     np.testing.assert_array_equal(image, becomes)
+    file = str(folder / "task" / "b" / name)
+    np.testing.assert_array_equal(predict.decode(file, 3), becomes)
+    luminance = np.asarray(Image.fromarray(becomes).convert("L"), int)
+    assert np.abs(predict.decode(file, 1)[..., 0] - luminance).max() <= 1
 
 
 def test_the_first_picture_of_an_animation(folder):
