@@ -35,10 +35,9 @@ class Served(tf.Module):
         inputs = [served_spec(given) for given in problem.inputs]
         tasks = tf.TensorSpec((None,), tf.int32, "tasks")
         names = tf.TensorSpec((None,), tf.string, "task_names")
-        self.functions = {
-            "serving_default": self._function(self.answer, *inputs, tasks),
-            "by_task_name": self._function(self.answer_by_name, *inputs, names),
-        }
+        # The others call the first one, so that the network is traced, saved and loaded once.
+        self.functions = {"serving_default": self._function(self.answer, *inputs, tasks)}
+        self.functions["by_task_name"] = self._function(self.answer_by_name, *inputs, names)
         if method.kinds:
             self.functions["routes"] = self._function(self.routes, *inputs, tasks)
         if hasattr(method, "follow"):
@@ -65,7 +64,9 @@ class Served(tf.Module):
             `[B, C]`, in the user's units; labels float32 `[B, C]`, the probability of each. What a task
             does not have is 0. From a network that routes besides what `routes` returns.
         """
-        prediction = self._predict(inputs, tasks)
+        with tf.control_dependencies([self._known(tasks)]):
+            tasks = tf.identity(tasks)
+        prediction = self._method.predict(prepare_all(inputs, tasks, self._problem), tasks)
         route = self._route_of(prediction) if self._method.kinds else {}
         return {**self._answers_of(prediction.logits, tasks), **route}
 
@@ -77,7 +78,7 @@ class Served(tf.Module):
             tf.equal(tf.size(unknown), 0), ["unknown task names", unknown, "known are", self._tasks]
         )
         with tf.control_dependencies([known]):
-            return self.answer(tf.argmax(same, axis=1, output_type=tf.int32), **inputs)
+            return self._whole(tf.argmax(same, axis=1, output_type=tf.int32), inputs)
 
     def routes(self, tasks, **inputs):
         """Routes only.
@@ -86,7 +87,8 @@ class Served(tf.Module):
             dict of path int32 `[B, T]`, path_names string `[B, T]`, empty where a step adds no module, and
             confidence float32 `[B]`, the probability that the router gives to the path.
         """
-        return self._route_of(self._predict(inputs, tasks))
+        answers = self._whole(tasks, inputs)
+        return {name: answers[name] for name in ("path", "path_names", "confidence")}
 
     def forward_path(self, tasks, path, **inputs):
         """Answers by networks of the caller's: path int32 `[B, T]`, as `routes` returns them."""
@@ -95,10 +97,8 @@ class Served(tf.Module):
         inputs = prepare_all(inputs, tasks, self._problem)
         return self._answers_of(self._method.follow(inputs, tasks, path), tasks)
 
-    def _predict(self, inputs, tasks):
-        with tf.control_dependencies([self._known(tasks)]):
-            tasks = tf.identity(tasks)
-        return self._method.predict(prepare_all(inputs, tasks, self._problem), tasks)
+    def _whole(self, tasks, inputs):
+        return self.functions["serving_default"](tasks=tasks, **inputs)
 
     def _known(self, tasks):
         return tf.debugging.Assert(
