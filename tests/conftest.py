@@ -13,6 +13,8 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 # Nor is it optimised: that takes longer than all that is computed here. (Emitters that fuse make code that
 # takes three times as long to compile.)
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
+# Two workers on two cores: threads that an operation is shared between only wait for each other.
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 if "TF_XLA_FLAGS" not in os.environ:
     compiled = tempfile.mkdtemp(prefix="lrn_tf_compiled_")
     atexit.register(shutil.rmtree, compiled, ignore_errors=True)

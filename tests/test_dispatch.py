@@ -233,17 +233,17 @@ ON_GPU = "as on a GPU: "
 AS_ON_GPU = [ON_GPU + name for name in ("paper", "mixed", "cycle", "residual")]
 
 
-SLOW = {"paper_by_task", "residual", "wide_1", "transformer", "mixed", "recurrent", ON_GPU + "mixed"}
+SLOW = {"paper", "paper_by_task", "residual", "wide_1", "transformer", "mixed", "recurrent"}
+SLOW |= {ON_GPU + name for name in ("paper", "mixed", "residual")}
+# How examples are grouped does not depend on layers: these are slow, and others try all scenarios.
+LARGEST = SLOW - {"paper", ON_GPU + "paper"}
 
 
 def slow_ones(names):
     return [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in names]
 
 
-@pytest.fixture(
-    scope="module",
-    params=slow_ones([*LARGER, *CUSTOM, *AS_ON_GPU]),
-)
+@pytest.fixture(scope="module")
 def exact_modules(request, named_pool):
     """In float64: in float32 a ReLU whose input is 0 up to rounding makes gradients jump."""
     name = request.param.removeprefix(ON_GPU)
@@ -264,7 +264,16 @@ def traced_for_gpus(run):
     return traced
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize(
+    "exact_modules, scenario",
+    [
+        pytest.param(name, scenario, marks=[pytest.mark.slow] if name in SLOW else [])
+        for name in [*LARGER, *CUSTOM, *AS_ON_GPU]
+        for scenario in SCENARIOS
+        if name not in LARGEST or scenario in ("random", "all on one network")
+    ],
+    indirect=["exact_modules"],
+)
 def test_equals_both_oracles(exact_modules, scenario, rules):
     modules, run = exact_modules
     episodes = sample(modules.pool, rules, 20 * BATCH, np.random.default_rng(1))
@@ -400,9 +409,7 @@ def test_large_tables_are_variables_of_their_own():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", ["paper", "transformer", "odd_layers", "large_vocabulary", "residual", "mixed"]
-)
+@pytest.mark.parametrize("name", ["paper", "transformer", "odd_layers", "large_vocabulary"])
 def test_float32(name, rules):
     """As it is used: with gradients, and without them, where TensorFlow may optimise more away."""
     pool = LARGER[name]()

@@ -40,8 +40,8 @@ pytestmark = pytest.mark.slow
 METHODS = ("lrn", "routing", "cross_stitch")
 # Exported in no time, where it does not matter what is exported.
 QUICK = "cross_stitch"
-SMALL = dict(epochs=2, examples=2560, image_size=10)
-LRN = dict(dup=2, depth=3, d_model=16)
+SMALL = dict(epochs=2, examples=2560, image_size=10, pictures_every=0)
+LRN = dict(dup=2, depth=3, d_model=16, actor="pointer")
 DATA = load(*asked(resolve(SMALL)))
 TASKS, NAMES = DATA.test.task, DATA.problem.task_names
 IMAGES = DATA.test.inputs[0]
@@ -686,15 +686,18 @@ def test_files_without_examples_are_named_in_a_line_each(of_mixed, program, tmp_
         assert line.startswith(f"left out {file}: ") and said in line
 
 
-@pytest.mark.parametrize("values", [[256, 0, 0, 0], [-1, 0, 0, 0], [0.5, 0, 0, 0], [np.nan, 0, 0, 0]])
-def test_no_number_becomes_another_on_the_way(of_mixed, program, tmp_path, values):
+@pytest.mark.parametrize("task, shape", [("light", (1, 6, 5, 1)), ("words", (1, 4))])
+def test_no_number_becomes_another_on_the_way(of_mixed, program, tmp_path, task, shape):
     """As 256 would be 0 in a byte, or a half no token."""
-    np.save(tmp_path / "image.npy", np.resize(values, (1, 6, 5, 1)).astype(float))
-    np.save(tmp_path / "tokens.npy", np.array([values]))
-    for task, file in (("light", "image.npy"), ("words", "tokens.npy")):
-        done = program("predict", f"--model={of_mixed[0] / 'model'}", f"--task={task}", file)
-        assert done.returncode == 1 and not done.stdout
-        assert f"left out {file}: " in done.stderr
+    files = []
+    for value in (256, -1, 0.5, np.nan):
+        files.append(f"{value}.npy")
+        array = np.resize([value, 0, 0, 0], shape)
+        np.save(tmp_path / files[-1], array.astype(float) if task == "light" else array)
+    done = program("predict", f"--model={of_mixed[0] / 'model'}", f"--task={task}", *files)
+    assert done.returncode == 1 and not done.stdout
+    said = done.stderr.splitlines()
+    assert [line.split(": ")[0] for line in said] == [f"left out {file}" for file in files]
 
 
 def test_grey_pictures_without_their_channel(of_mixed, program, tmp_path):

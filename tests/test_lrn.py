@@ -519,7 +519,7 @@ def test_a_step_changes_the_heads_of_the_batchs_tasks_alone(by_task):
     tasks = tf.minimum(tasks, 1)
     chosen = np.unique(lrn.route(images, tasks, SEED).actions)
     before = [w.numpy() for w in lrn.modules.weights[-1]]
-    by_task.step(images, tasks, labels, SEED, tf.constant(1e-3))
+    lrn.train_modules(images, tasks, labels, lrn.route(images, tasks, SEED).actions, tf.constant(1e-3))
     for old, new in zip(before, lrn.modules.weights[-1], strict=True):
         changed = [not np.array_equal(a, b) for a, b in zip(old, new.numpy(), strict=True)]
         assert changed == [m in chosen for m in lrn.kinds["fc_out"]]
@@ -593,7 +593,7 @@ def test_a_batch_of_several_inputs_is_learned(mixed):
         return np.array([loss[tasks == k].mean() for k in range(5)])
 
     before = losses()
-    history = mixed.run(150)
+    history = mixed.run(80)
     assert (losses() < 0.3 * before).all()
     assert np.mean(history["train/loss"][-10:]) < 0.3 * np.mean(history["train/loss"][:3])
     assert np.mean(history["train/accuracy"][-10:]) > 0.9
@@ -633,8 +633,7 @@ def test_ppo_makes_rewarded_actions_more_likely(training):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pool, policy", [("residual", "float32"), ("paper", "mixed_bfloat16")])
-def test_other_pools_and_types_learn_a_batch(pool, policy):
-    history = Training(dataclasses.replace(SETTINGS, pool=pool, **QUICK), policy).run(150)
+def test_another_pool_learns_a_batch_in_bfloat16():
+    history = Training(dataclasses.replace(SETTINGS, pool="residual", **QUICK), "mixed_bfloat16").run(150)
     assert np.mean(history["train/loss"][-10:]) < 0.3 * np.mean(history["train/loss"][:3])
     assert np.isfinite(list(history.values())).all()

@@ -329,6 +329,18 @@ def test_tasks_from_tf_data():
     np.testing.assert_array_equal(tested[0], x[20:])
 
 
+@pytest.mark.parametrize("count, of_one_shape", [(2500, True), (30, False)])
+def test_tf_data_of_a_shape_that_is_known_and_of_any(count, of_one_shape):
+    x, y = np.random.default_rng(0).normal(size=(count, 3)), np.arange(count) / 2
+    examples = tf.data.Dataset.from_tensor_slices((x, y))
+    if not of_one_shape:
+        given = (tf.TensorSpec([None], tf.float64), tf.TensorSpec([], tf.float64))
+        examples = tf.data.Dataset.from_generator(lambda: zip(x, y, strict=True), output_signature=given)
+    task = Task.of("all", examples)
+    np.testing.assert_array_equal(task.x, x)
+    np.testing.assert_array_equal(task.y, y)
+
+
 @pytest.mark.parametrize(
     "examples, said",
     [
