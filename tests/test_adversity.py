@@ -1,6 +1,5 @@
 """Bad input at the command line: one line on stderr, exit code 2, nothing half-written."""
 
-import json
 import os
 import re
 import subprocess
@@ -56,7 +55,6 @@ def folder(tmp_path):
             ["--method=shared", "--dup=3"],
             ["--dup=3 is not for --method=shared but for lrn, random_route, unrouted"],
         ),
-        (["--pool=missing.py:pool"], ["--pool=missing.py:pool: there is no file missing.py"]),
         (["--dtype=float16"], ["float32, bfloat16"]),
         (["--dupp=3"], ["'dupp'", "Did you mean: dup"]),
         (["--no_such_flag"], ["no_such_flag"]),
@@ -134,16 +132,6 @@ def test_tensorflow_is_tuned_before_it_starts(before, given, said):
         [sys.executable, "-c", before + ASKS], env=environment, capture_output=True, text=True
     )
     assert done.stdout == f"{said}\n"
-
-
-@pytest.mark.slow
-def test_a_run_computes_with_onednn_and_says_so(folder, monkeypatch):
-    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
-    few = ("--method=task_head", "--examples=128", "--max_steps=1", "--pictures_every=0")
-    ended = command(folder, "--workdir=run", *few)
-    assert ended.returncode == 0, ended.stderr
-    config = json.loads((folder / "run" / "config.json").read_text())
-    assert config["environment"] == {"TF_ENABLE_ONEDNN_OPTS": "1"}
 
 
 def held(folder, **given):

@@ -12,7 +12,7 @@ import sklearn.datasets
 import tensorflow as tf
 
 from lrn_tf import settings
-from lrn_tf.data import benchmarks, mini_imagenet
+from lrn_tf.data import benchmarks, data_sets, mini_imagenet
 from lrn_tf.errors import UserError
 
 DATA = pathlib.Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
@@ -42,6 +42,14 @@ COARSE = np.array(
 
 def load(benchmark, **given):
     return benchmarks.load(*benchmarks.asked(settings.resolve({"benchmark": benchmark, **given})))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def read_once():
+    """What TensorFlow Datasets has in a folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data_sets, "splits", functools.cache(data_sets.splits))
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -54,8 +54,9 @@ def stderr(folder):
 
 def whole(forked, folder):
     """Never killed, and with nothing of these tests in its process."""
-    # The variable, which the tests themselves set, would bring TensorFlow's messages back.
-    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    # The tests themselves set them; the first would bring TensorFlow's messages back.
+    ours = ("TF_CPP_MIN_LOG_LEVEL", "TF_ENABLE_ONEDNN_OPTS", "TF_NUM_INTRAOP_THREADS")
+    environment = {name: value for name, value in os.environ.items() if name not in ours}
     command = [sys.executable, "-m", "lrn_tf.main", f"--workdir={folder}", *COMMAND]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     (folder.parent / "whole.stdout").write_text(done.stdout)
@@ -172,6 +173,7 @@ def test_config(runs):
     }
     assert {name: config["settings"][name] for name in asked} == asked
     assert config["versions"]["tensorflow"] == tf.__version__
+    assert config["environment"] == {"TF_ENABLE_ONEDNN_OPTS": "1"}
     assert "git_revision" in config
 
 

@@ -149,17 +149,16 @@ def test_the_same_run_makes_the_same_page(made, digits_run, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["lrn", "cross_stitch", "shared"])
+@pytest.mark.parametrize("method", ["cross_stitch", "shared"])
 def test_other_methods(method, tmp_path):
-    small = dict(dup=1, depth=3, d_model=8, actor="pointer") if method == "lrn" else {}
-    given = dict(method=method, max_steps=3, pictures_every=1, **small)
+    given = dict(method=method, max_steps=3, pictures_every=1)
     train(resolve({**given, "workdir": str(tmp_path / "run")}))
     report(str(tmp_path / "run"), str(tmp_path / "page"))
     found = assert_stands_alone((tmp_path / "page/index.html").read_text())
     accuracy = float(found.all("data")[0]["value"])
     assert accuracy == last_line(tmp_path / "run")["eval_accuracy"]
     assert ("does not route" in found.text["all"]) == (method == "cross_stitch")
-    assert (tmp_path / "run/projector_config.pbtxt").exists() == (method == "lrn")
+    assert not (tmp_path / "run/projector_config.pbtxt").exists()
 
 
 def test_names_are_escaped():
@@ -281,6 +280,7 @@ def of_mixed(mixed_run, tmp_path_factory):
 def test_every_form_of_answers_has_a_table(of_mixed, mixed_run):
     found, data = of_mixed
     assert found.text["h1"] == "tasks:tasks, lrn"
+    assert (mixed_run / "run" / "projector_config.pbtxt").exists()
     line, test = last_line(mixed_run / "run"), data.test
     captions = found.text["caption"]
     for words in ("largest class", "The share of labels that are right", "How far predicted numbers are"):
@@ -358,6 +358,7 @@ def test_a_run_that_started_from_another(mixed_run, tmp_path):
     """Its inputs are standardised as those of the first, whose training examples are others."""
     given = dict(benchmark=f"{mixed_run}/tasks.py:tasks", pool="mixed", dup=1, depth=3, d_model=8)
     given |= dict(actor="pointer", batch_size=32, minibatch_size=32, seed=1, max_steps=1)
+    given |= dict(method="random_route", pictures_every=0)
     train(resolve({**given, "workdir": str(tmp_path / "run"), "init_from": str(mixed_run / "run")}))
     report(str(tmp_path / "run"), str(tmp_path / "page"), benchmark=given["benchmark"])
     found = assert_stands_alone((tmp_path / "page" / "index.html").read_text())
