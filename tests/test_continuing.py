@@ -35,6 +35,7 @@ def test_a_killed_run_continued_is_a_run_never_killed(
     record_property("kills", 1)
 
 
+@pytest.mark.slow
 def test_killed_again_and_again(whole, tmp_path, record_property):
     for killed_at in range(2, 16):
         with pytest.raises(tf.errors.OpError):

@@ -119,6 +119,7 @@ def test_frozen_modules_stay(named_pool):
     assert alike(before[0], after[0]) and alike(before[1], after[1]) and not alike(before[2], after[2])
 
 
+@pytest.mark.slow
 def test_a_core_of_large_weights_is_learned():
     """flat_fc of larger images has weights that are variables of their own."""
     method = build(images_of((16, 16, 1), 4), resolve({**SMALL, "dup": 2, "core": 1.0}))

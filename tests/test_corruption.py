@@ -122,7 +122,7 @@ def weights_of(folder, step):
     return reader.get_tensor("method/weights/.ATTRIBUTES/VARIABLE_VALUE")
 
 
-@pytest.mark.parametrize("file", ["config.json", "metrics.jsonl"])
+@pytest.mark.parametrize("file", ["config.json", pytest.param("metrics.jsonl", marks=pytest.mark.slow)])
 def test_a_run_with_a_damaged_text_is_continued_or_refused(tiny, file, tmp_path, record_property):
     """Whoever continues it ends as if nothing had been, or is told what to mend.
 
@@ -381,6 +381,7 @@ def test_a_problem_that_does_not_go_together_is_refused(problem, tmp_path, recor
     assert len([said for said in outcomes if said]) > 50 and None in outcomes
 
 
+@pytest.mark.slow
 def test_a_model_whose_card_does_not_go_together_is_refused(exported, tmp_path, record_property):
     """Or it answers as it did: what its tasks are called is only said."""
     shutil.copytree(exported / "model", tmp_path / "model")

@@ -425,6 +425,7 @@ def test_what_a_step_does_where_tasks_have_heads_of_their_own(by_task, monkeypat
     check_what_a_step_does(by_task, 1.0, "every_step", monkeypatch)
 
 
+@pytest.mark.slow
 def test_no_task_chooses_modules_of_another(by_task):
     lrn, (images, tasks, _) = by_task.lrn, by_task.examples
     reach = np.array([open_to(lrn, k) for k in tasks.numpy()])
@@ -442,6 +443,7 @@ def test_no_task_chooses_modules_of_another(by_task):
         lrn.follow(images, (tasks + 1) % 4, lrn.route(images, tasks, SEED).actions)
 
 
+@pytest.mark.slow
 def test_output_modules_of_a_tasks_own_get_no_bonus(by_task):
     lrn, (images, tasks, _) = by_task.lrn, by_task.examples
     episodes = lrn.route(images, tasks, SEED)
@@ -559,6 +561,7 @@ def test_what_a_step_on_several_inputs_does(mixed, monkeypatch):
     assert len(set(could)) > 3
 
 
+@pytest.mark.slow
 def test_gradients_of_modules_are_those_of_the_weighted_mean(mixed):
     """And reach the chosen modules only."""
     lrn, (inputs, tasks, targets) = mixed.lrn, mixed.examples

@@ -135,7 +135,7 @@ def test_pictures_come_every_so_often_and_after_the_last_epoch(every, steps, tmp
     assert [step for step, _ in found["eval/length"]] == [5, 10, 15]
 
 
-@pytest.mark.parametrize("modules", [6, 60, 240])
+@pytest.mark.parametrize("modules", [6, 60, pytest.param(240, marks=pytest.mark.slow)])
 def test_any_number_of_modules_and_images_of_any_kind(modules):
     kinds = {"in": range(modules // 2), "a longer name": range(modules // 2, modules)}
     coloured = dataclasses.replace(DATA, inputs=(np.repeat(DATA.inputs[0], 3, axis=3),))
@@ -383,6 +383,7 @@ def test_the_projector_takes_examples_of_any_kind(tmp_path):
     assert names.read_text().splitlines() == said
 
 
+@pytest.mark.slow
 def test_matplotlib_is_imported_when_something_is_drawn():
     modules = "lrn_tf.training.trainer, lrn_tf.results.pictures, lrn_tf.results.page, lrn_tf.report"
     code = f"import sys; sys.modules['matplotlib'] = None; import {modules}"

@@ -259,6 +259,7 @@ def test_profile(tmp_path, max_steps):
     assert list(tmp_path.glob("plugins/profile/*/*.xplane.pb"))
 
 
+@pytest.mark.slow
 def test_speed_leaves_out_the_compilation(tmp_path):
     """The first step takes 2 s, all others 20 ms."""
     run(tmp_path, size=241, epochs=1, method=dict(sleep={1: 2.0, 0: 0.02}))
