@@ -166,18 +166,19 @@ def test_the_knot_is_tied_in_cifar_mtl(parsed):
 
 
 @pytest.mark.parametrize(
-    ("name", "pool", "dup", "epochs"), [("best", "wide_4", 20, 45), ("cpu", "wide_2", 10, 24)]
+    ("name", "pool", "dup", "epochs", "scale"),
+    [("best", "wide_4", 20, 45, 0.05), ("cpu", "wide_2", 10, 24, 0.05), ("paper", "paper", 10, 26, 0.1)],
 )
-def test_the_highest_needs_no_other_flags(parsed, name, pool, dup, epochs):
+def test_the_highest_need_no_other_flags(parsed, name, pool, dup, epochs, scale):
     settings = parsed(f"--flagfile={FLAG_FILES / f'cifar_mtl_{name}.cfg'}")
     assert (settings.benchmark, settings.method, settings.split) == ("cifar_mtl", "lrn", "test")
     assert (settings.pool, settings.dup, settings.epochs) == (pool, dup, epochs)
     assert (settings.heads, settings.augment, settings.core) == ("task", "flip_shift", 1)
-    assert (settings.schedule, settings.router_lr_scale) == ("one_cycle", 0.05)
+    assert (settings.schedule, settings.router_lr_scale) == ("one_cycle", scale)
 
 
 def test_there_are_no_other_flag_files():
-    known = {"paper", "literal", "small", "knot", "cifar_mtl_best", "cifar_mtl_cpu"}
+    known = {"paper", "literal", "small", "knot", "cifar_mtl_best", "cifar_mtl_cpu", "cifar_mtl_paper"}
     assert {path.stem for path in FLAG_FILES.iterdir()} == known
 
 
