@@ -690,8 +690,8 @@ def test_files_without_examples_are_named_in_a_line_each(of_mixed, program, tmp_
 def test_no_number_becomes_another_on_the_way(of_mixed, program, tmp_path, task, shape):
     """As 256 would be 0 in a byte, or a half no token."""
     files = []
-    for value in (256, -1, 0.5, np.nan):
-        files.append(f"{value}.npy")
+    for i, value in enumerate((256, -1, 0.5, np.nan)):
+        files.append(f"{i}.npy")
         array = np.resize([value, 0, 0, 0], shape)
         np.save(tmp_path / files[-1], array.astype(float) if task == "light" else array)
     done = program("predict", f"--model={of_mixed[0] / 'model'}", f"--task={task}", *files)

@@ -55,7 +55,7 @@ def stderr(folder):
 def whole(forked, folder):
     """Never killed, and with nothing of these tests in its process."""
     # The tests themselves set them; the first would bring TensorFlow's messages back.
-    ours = ("TF_CPP_MIN_LOG_LEVEL", "TF_ENABLE_ONEDNN_OPTS", "TF_NUM_INTRAOP_THREADS")
+    ours = ("TF_CPP_MIN_LOG_LEVEL", "TF_ENABLE_ONEDNN_OPTS")
     environment = {name: value for name, value in os.environ.items() if name not in ours}
     command = [sys.executable, "-m", "lrn_tf.main", f"--workdir={folder}", *COMMAND]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
