@@ -23,7 +23,7 @@ import grid
 import tensorflow as tf
 from absl import flags
 from floors import Floors, measure_machine, router_operations, used_parameters
-from timing import milliseconds
+from timing import check_single_input, milliseconds
 
 from lrn_tf import main as lrn_main
 from lrn_tf.data.benchmarks import asked, load
@@ -102,11 +102,8 @@ def main(_):
     benchmark = load(*asked(settings))
     describe(benchmark, settings, kinds)
     problem = benchmark.problem
-    if len(problem.inputs) > 1:
-        raise UserError(
-            f"--benchmark={settings.benchmark} has several inputs; choose one with a single one"
-        )
-    benchmark.steps_per_epoch(settings.batch_size)  # or one line
+    check_single_input(benchmark)
+    steps = benchmark.steps_per_epoch(settings.batch_size)
     examples = DeviceExamples(benchmark.train, problem)
     rows = shuffled_rows(benchmark.train.task, settings.batch_size, settings.seed, 0, settings.sampling)
     rows = tf.constant(rows)
@@ -117,7 +114,7 @@ def main(_):
     problem = dataclasses.replace(problem, tasks=tuple(of_all))
 
     def batch(i):
-        images, task, label = examples.batch(rows[i % rows.shape[0]])
+        images, task, label = examples.batch(rows[i % steps])
         return images, task % tasks, label
 
     began = time.perf_counter()

@@ -25,7 +25,7 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 from absl import flags
-from timing import milliseconds
+from timing import check_single_input, milliseconds
 
 from lrn_tf import main as lrn_main
 from lrn_tf.data.benchmarks import asked as data_asked
@@ -125,8 +125,7 @@ def main(_):
         raise UserError("--methods=unrouted has no layers of its own to compare; leave it out")
     device, _ = start(asked)
     benchmark = load(*data_asked(asked))
-    if len(benchmark.problem.inputs) > 1:
-        raise UserError(f"--benchmark={asked.benchmark} has several inputs; choose one with a single one")
+    check_single_input(benchmark)
     counts = [int(count) if count.isdigit() else 0 for count in COUNTS.value]
     if not all(counts):
         raise UserError(f"--counts={','.join(COUNTS.value)} must be numbers of tasks such as 2,5,10,20")

@@ -11,7 +11,7 @@ import numpy as np
 
 from lrn_tf.data.problem import NUMBERS
 from lrn_tf.errors import UserError, printable
-from lrn_tf.settings import Settings, defaults, free_on_resume, resolve
+from lrn_tf.settings import Settings, defaults, free_on_resume
 from lrn_tf.storage import files
 from lrn_tf.storage.config import About, Config
 from lrn_tf.storage.metrics import EpochMetrics
@@ -46,8 +46,8 @@ class Run:
 
     @functools.cached_property
     def asked(self) -> Settings:
-        """The same, checked."""
-        return resolve(self.settings)
+        """The same in one object; config.json was checked when it was read."""
+        return Settings(**self.settings)
 
     @property
     def about(self) -> About:
@@ -122,7 +122,7 @@ def read(folder: str) -> Run:
 
 def _check_lines(lines, config):
     """Sees that metrics are of this run's tasks and split; raises ValueError if not."""
-    tasks, split = config.about["problem"].tasks, resolve(config.settings).split
+    tasks, split = config.about["problem"].tasks, Settings(**config.settings).split
     numbers, others = ([t.name for t in tasks if (t.form == NUMBERS) == is_it] for is_it in (True, False))
     for line in lines:
         found = [list(line.eval_accuracy_per_task), list(line.eval_mae_per_task)]
