@@ -31,7 +31,7 @@ def main(folders: list[str]) -> None:
             files.replace(output / "curves.png", picture)
             curves.write(groups, output / "curves.csv")
         except OSError as error:
-            raise unwritable(OUTPUT.value, error) from error
+            raise unwritable("output", OUTPUT.value, error) from error
         print(f"{output / 'curves.png'}, {output / 'curves.csv'}", file=sys.stderr)
 
 

@@ -23,6 +23,6 @@ def reason(error: Exception) -> str:
     return re.sub(r"\{\{.*?\}\} | \[Op:.*", "", said) or type(error).__name__
 
 
-def unwritable(output, error: OSError) -> UserError:
-    """What to raise where the folder that --output names cannot be written."""
-    return UserError(f"--output={output} cannot be written ({reason(error)}); give another folder")
+def unwritable(flag: str, folder, error: OSError) -> UserError:
+    """What to raise where the folder that a flag such as "output" names cannot be written."""
+    return UserError(f"--{flag}={folder} cannot be written ({reason(error)}); give another folder")

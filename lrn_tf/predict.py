@@ -63,7 +63,7 @@ def examples(file: str, spec):
             f"{file}: no file but a folder, a pipe or a device; give an image or a file of numbers"
         )
     if spec.is_image and not file.endswith(".npy"):
-        return decode(file, spec.shape[2])[None]
+        return _picture(file, spec.shape[2])[None]
     try:
         found = _numbers(file)
     except (OSError, ValueError, EOFError, MemoryError) as error:
@@ -74,6 +74,18 @@ def examples(file: str, spec):
         wanted = f"[h, w, {spec.shape[2]}]" if spec.is_image else list(spec.shape)
         raise UserError(f"{file}: it has the shape {list(found.shape)}, an example has {wanted}")
     return _of_type(several, spec.dtype)
+
+
+def _picture(file, channels):
+    import tensorflow as tf
+
+    from lrn_tf.data.images import decode
+
+    try:
+        with open(file, "rb") as content:
+            return decode(content.read(), channels).numpy()
+    except (OSError, tf.errors.OpError, ValueError) as error:
+        raise UserError(f"{file}: {reason(error)}") from error
 
 
 def _numbers(file):
@@ -98,23 +110,6 @@ def _of_type(found, dtype):
     with np.errstate(all="ignore"):
         made = found.astype(dtype)
     return made if dtype == "float32" or (made == found).all() else found
-
-
-def decode(file: str, channels: int):
-    """The image in a file, uint8 `[h, w, channels]`; raises UserError if there is none."""
-    import tensorflow as tf
-
-    try:
-        content = tf.io.read_file(os.fsencode(file))  # a name need not be UTF-8
-        # Not every format is decoded into as many channels as one asks for.
-        image = tf.io.decode_image(content, 4 if channels == 4 else 0, expand_animations=False)
-        if channels == 1 and image.shape[2] > 2:
-            image = tf.image.rgb_to_grayscale(image[..., :3])
-        elif channels == 3 and image.shape[2] < 3:
-            image = tf.repeat(image[..., :1], 3, axis=2)
-        return image[..., :channels].numpy()
-    except (tf.errors.OpError, ValueError) as error:
-        raise UserError(f"{file}: {reason(error)}") from error
 
 
 def main(files: list[str]) -> int:

@@ -58,7 +58,7 @@ def report(workdir: str, output: str, pool: str = "", benchmark: str = "") -> No
         folder.mkdir(parents=True, exist_ok=True)
         files.replace(folder / FILE, page)
     except OSError as error:
-        raise unwritable(folder, error) from error
+        raise unwritable("output", folder, error) from error
     print(f"{folder / FILE}: open it in a browser", file=sys.stderr)
 
 
@@ -81,7 +81,7 @@ def _check(folder):
             raise IsADirectoryError(errno.EISDIR, f"{folder / FILE} is a folder")
         files.check_writable(folder)
     except OSError as error:
-        raise unwritable(folder, error) from error
+        raise unwritable("output", folder, error) from error
 
 
 if __name__ == "__main__":

@@ -260,10 +260,18 @@ class Settings:
         low=0.0,
         methods=LRNS,
     )
+    imitation: int = setting(
+        0,
+        "Steps, from the first on, in which networks follow a path drawn for each task, as with"
+        " --method=unrouted --paths=task, and the router learns to imitate these; then it is let go" + OURS,
+        low=0,
+        methods=("lrn",),
+    )
     bonus: float = setting(
         3.0,
         "lambda, the largest reward for a rarely used module; eq. 6 has 1, and 0 is the paper's 'no"
-        " bonus' (the value 3 is not from the paper, nor is 0 with --init_from, for lack of need)",
+        " bonus' (the value 3 is not from the paper, nor is 0 with --init_from or --imitation, for lack of"
+        " need)",
         low=0.0,
         methods=LRNS,
     )
@@ -383,8 +391,8 @@ PRESETS = (
     (("digits_mtl",), SGD_METHODS, dict(learning_rate=0.3)),
 )
 
-# What --init_from presets: a network that has learned to use its modules need not be made to try them.
-OF_TRANSFER = dict(bonus=0.0)
+# What --init_from and --imitation preset: a router that has good paths need not be made to try others.
+OF_GOOD_PATHS = dict(bonus=0.0)
 
 # A run may be continued although these differ: they do not change what is computed, but for OF_LENGTH,
 # which a schedule may depend on.
@@ -454,8 +462,8 @@ def resolve(given: dict[str, typing.Any]) -> Settings:
         if method not in fields[name].metadata["methods"] and value != defaults(benchmark, method)[name]:
             able = ", ".join(fields[name].metadata["methods"])
             raise UserError(f"--{name}={value} is not for --method={method} but for {able}; drop it")
-    transfer = OF_TRANSFER if given.get("init_from") else {}
-    wanted = {**preset(benchmark, method), **transfer, **given}
+    begun = OF_GOOD_PATHS if given.get("init_from") or given.get("imitation") else {}
+    wanted = {**preset(benchmark, method), **begun, **given}
     # What is given in Python may be a whole number, but is kept as flags are.
     settings = Settings(**{n: float(v) if fields[n].type is float else v for n, v in wanted.items()})
     if settings.method in LRNS and settings.batch_size % settings.minibatch_size:

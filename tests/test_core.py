@@ -34,7 +34,8 @@ def batch_of(method, size=24):
 
 def weights_of(method):
     """Of each module, as arrays."""
-    return [[w.numpy() for w in module] for kind in method.modules.weights for module in split(kind)]
+    kinds = zip(method.pool.kinds, method.modules.weights, strict=True)
+    return [[w.numpy() for w in module] for kind, of in kinds for module in split(of, kind.count)]
 
 
 def alike(a, b):

@@ -211,7 +211,7 @@ def results(modules, run, inputs, paths):
     of_inputs, of_kinds = tape.gradient(loss, [watched, modules.weights], unconnected_gradients="zero")
     of_kinds = tf.nest.map_structure(tf.convert_to_tensor, of_kinds)
     kinds = zip(modules.pool.kinds, of_kinds, strict=True)
-    of_modules = [module for kind, mine in kinds for module in split(mine) or [()] * kind.count]
+    of_modules = [module for kind, mine in kinds for module in split(mine, kind.count)]
     return logits, of_inputs, of_modules
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 from lrn_tf import predict, settings
 from lrn_tf.data import benchmarks, image_folder
 from lrn_tf.data.benchmarks import Choice
+from lrn_tf.data.problem import InputSpec
 from lrn_tf.errors import UserError
 
 SIDE = 12
@@ -211,9 +212,10 @@ def test_pictures_of_any_kind(folder, name, content, becomes):
     (image,) = shown(folder)
     np.testing.assert_array_equal(image, becomes)
     file = str(folder / "task" / "b" / name)
-    np.testing.assert_array_equal(predict.decode(file, 3), becomes)
+    colour, grey = (InputSpec("image", (SIDE, SIDE, c), "uint8", (0.0,) * c, (1.0,) * c) for c in (3, 1))
+    np.testing.assert_array_equal(predict.examples(file, colour)[0], becomes)
     luminance = np.asarray(Image.fromarray(becomes).convert("L"), int)
-    assert np.abs(predict.decode(file, 1)[..., 0] - luminance).max() <= 1
+    assert np.abs(predict.examples(file, grey)[0, ..., 0] - luminance).max() <= 1
 
 
 def test_the_first_picture_of_an_animation(folder):

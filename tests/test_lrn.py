@@ -18,6 +18,7 @@ from lrn_tf.learning import ppo
 from lrn_tf.methods.build import build
 from lrn_tf.methods.lrn import LRNMethod
 from lrn_tf.modules.built_in import paper
+from lrn_tf.modules.task_paths import paths_of_tasks
 from lrn_tf.modules.weights import split
 from lrn_tf.router.actors import DecoderActor, PointerActor
 from lrn_tf.router.episodes import Episodes, revisit
@@ -112,7 +113,8 @@ def test_a_step_changes_the_router_and_the_modules_in_use_and_nothing_else(train
 
     def modules():
         adam = lrn.module_adam
-        kinds = [split(sum(kind, [])) for kind in zip(adam.weights, adam.first, adam.second, strict=True)]
+        of_kinds = zip(lrn.pool.kinds, adam.weights, adam.first, adam.second, strict=True)
+        kinds = [split(sum(of, []), kind.count) for kind, *of in of_kinds]
         return [[w.numpy() for w in module] for kind in kinds for module in kind]
 
     before, router_before = modules(), [w.numpy() for w in lrn.router_weights]
@@ -285,7 +287,7 @@ def record_minibatches(lrn, monkeypatch):
     """The list that PPO's minibatches will be put in, instead of being learned from."""
     minibatches = []
 
-    def record(rows, learning_rate, images, tasks, episodes, advantage, returns):
+    def record(rows, learning_rate, imitates, images, tasks, episodes, advantage, returns):
         minibatch = advantage, returns, episodes.actions
         minibatches.append([rows.numpy(), *(tf.gather(x, rows).numpy() for x in minibatch)])
         names = [name.removeprefix("losses/") for name in LRNMethod.SCALARS if name.startswith("losses/")]
@@ -336,6 +338,22 @@ def test_minibatches_are_drawn_anew_in_each_step(training, monkeypatch):
     assert set(minibatches[0][0]) != set(minibatches[4][0])
 
 
+def test_a_router_imitates_given_paths_and_is_let_go(monkeypatch):
+    monkeypatch.setattr("lrn_tf.methods.lrn.IMITATION_RATE", 1e-2)
+    training = Training(dataclasses.replace(SETTINGS, **QUICK, imitation=100, bonus=0.0))
+    lrn, (images, tasks, _) = training.lrn, training.examples
+    given = paths_of_tasks(lrn.pool, DEPTH, "drawn", SETTINGS.seed)[tasks.numpy()]
+    assert (lrn.route(images, tasks, tf.constant([0, 99])).actions.numpy() == given).all()
+    assert (lrn.route(images, tasks, tf.constant([0, 100])).actions.numpy() != given).any()
+    assert (lrn.predict(images, tasks).paths.numpy() != given).any()
+    training.run(100, rate=0.0)
+    found = lrn.route(images, tasks, None)
+    assert (found.actions.numpy() == given).all()
+    # It would still try others.
+    chances = np.exp(found.log_probs.numpy()[found.free.numpy()])
+    assert 0.85 < chances.mean() < 0.95
+
+
 def test_number_of_router_updates(training):
     training.run(3)
     assert training.lrn.router_adam.count.numpy() == 3 * 2 * (BATCH // 16)
@@ -343,7 +361,7 @@ def test_number_of_router_updates(training):
 
 def learn(lrn, minibatch, rate=1e-2):
     """One step of PPO on all rows; its statistics, and the gradients that Adam was given."""
-    statistics = lrn._learn(tf.range(BATCH), tf.constant(rate), *minibatch)
+    statistics = lrn._learn(tf.range(BATCH), tf.constant(rate), None, *minibatch)
     # Adam's first moments, which were zero before.
     return statistics, [10 * m.numpy() for m in lrn.router_adam.first]
 
@@ -581,7 +599,8 @@ def test_gradients_of_modules_are_those_of_the_weighted_mean(mixed):
     tf.nest.map_structure(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6), found, expected
     )
-    reached = [any(np.any(w) for w in module) for kind in found for module in split(kind)]
+    kinds = zip(lrn.pool.kinds, found, strict=True)
+    reached = [any(np.any(w) for w in module) for kind, of in kinds for module in split(of, kind.count)]
     assert reached == [m in chosen for m in range(len(lrn.pool))]
     assert 5 < sum(reached) < len(lrn.pool)
 

@@ -36,10 +36,10 @@ def steps():
     )
 
 
-def losses(steps, coefficients=COEFFICIENTS):
+def losses(steps, coefficients=COEFFICIENTS, imitates=None):
     new = tuple(tf.convert_to_tensor(steps[name]) for name in ("log_probs", "values", "entropy"))
     rest = (tf.constant(steps[name]) for name in ("old", "advantage", "returns", "is_open", "free"))
-    return ppo.losses(new, *rest, coefficients)
+    return ppo.losses(new, *rest, coefficients, imitates)
 
 
 def looped_losses(steps, c):
@@ -81,6 +81,18 @@ def test_losses(steps, coefficients):
     assert float(loss) == pytest.approx(expected_loss, rel=1e-4)
     assert {name: float(x) for name, x in statistics.items()} == pytest.approx(expected, rel=1e-4, abs=1e-6)
     assert 0.05 < expected["clipfrac"] < 0.95
+
+
+def test_imitation_is_cross_entropy_with_a_policy_that_is_not_quite_sure(steps):
+    loss, found = losses(steps, imitates=tf.constant(True))
+    of_choices = steps["log_probs"][steps["free"]].astype(float)
+    others = np.log(1 - np.minimum(np.exp(of_choices), 1 - 2.0**-20))
+    expected = -(0.9 * of_choices + 0.1 * others).mean()
+    assert float(found["policy_loss"]) == pytest.approx(expected, rel=1e-5)
+    plain, without = losses(steps)
+    others = float(plain - without["policy_loss"])
+    assert float(loss) == pytest.approx(expected + others, rel=1e-5)
+    assert float(losses(steps, imitates=tf.constant(False))[0]) == float(plain)
 
 
 def test_the_first_minibatch_has_ratio_1(steps):

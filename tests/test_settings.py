@@ -123,6 +123,7 @@ def test_numbers_given_in_python_are_as_those_of_flags():
 def test_without_need_of_it_there_is_no_bonus():
     assert resolve({"init_from": "a run"}).bonus == 0 < resolve({}).bonus
     assert resolve({"init_from": "a run", "bonus": 0.5}).bonus == 0.5
+    assert resolve({"imitation": 100}).bonus == 0 < resolve({"imitation": 100, "bonus": 0.5}).bonus
 
 
 @pytest.mark.parametrize("benchmark", BENCHMARKS)

@@ -77,7 +77,7 @@ def test_who_takes_which(named_pool):
     )
     with pytest.raises(
         UserError,
-        match=r"--paths=own wants ([24]) .* modules for 2 tasks, .* has 1 with --dup=1; choose --dup=\1",
+        match=r"--paths=own wants ([24]) .* modules for 2 tasks, .* there are 1; choose --dup=\1",
     ):
         unrouted(named_pool("paper_1"), "own", dup=1)
 

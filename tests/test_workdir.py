@@ -285,7 +285,7 @@ def test_a_folder_that_cannot_be_made(tmp_path):
     for folder in (tmp_path / "file", tmp_path / "file" / "below"):
         workdir = make(folder)
         workdir.check()
-        with pytest.raises(UserError, match=r"cannot be written \(.+\); give a folder that can") as caught:
+        with pytest.raises(UserError, match=r"cannot be written \(.+\); give another folder") as caught:
             workdir.create(ABOUT)
         assert "\n" not in str(caught.value)
     assert (tmp_path / "file").read_text() == "kept"

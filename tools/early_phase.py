@@ -149,7 +149,7 @@ class EarlyPhase:
             loss = tf.reduce_sum(weight * self.lrn.objectives.loss(logits, tasks, labels))
         gradients = tape.gradient(loss, weights, unconnected_gradients="zero")
         kinds = zip(self.lrn.pool.kinds, gradients, strict=True)
-        modules = [module for kind, of in kinds for module in split(of) or [()] * kind.count]
+        modules = [module for kind, of in kinds for module in split(of, kind.count)]
         return [tf.concat([[0.0], *(tf.reshape(g, [-1]) for g in module)], axis=0) for module in modules]
 
 

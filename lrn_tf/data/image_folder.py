@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from lrn_tf.data.images import resize
+from lrn_tf.data.images import decode, resize
 from lrn_tf.data.tasks import Task
 from lrn_tf.data.together import TEST, Drawn, together
 from lrn_tf.errors import UserError, printable, reason
@@ -157,9 +157,7 @@ def _decode(path, size):
     """A picture, of this size unless it is 0, or why it is none."""
     try:
         with tf.device("CPU:0"):
-            image = tf.io.decode_image(path.read_bytes(), expand_animations=False)
-            # Transparency, which not all have, is left out.
-            image = image[..., : 1 if image.shape[2] < 3 else 3]
+            image = decode(path.read_bytes())
             return (resize(image[None], (size, size))[0] if size else image).numpy()
     except (OSError, tf.errors.OpError, ValueError) as error:
         return reason(error)

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from lrn_tf.modules.dispatch import Modules
 from lrn_tf.modules.pool import OUTPUT, Pool
+from lrn_tf.modules.weights import is_stack
 
 
 def with_core(pool: Pool) -> list[bool]:
@@ -22,12 +23,13 @@ def with_core(pool: Pool) -> list[bool]:
 
 def start_alike(modules: Modules) -> None:
     """Gives all modules of a kind with a core the weights of its first one."""
-    pool = modules.pool
-    for k in np.flatnonzero(with_core(pool)):
-        first, *others = pool.modules(k)
-        weights = [tf.convert_to_tensor(w) for w in modules.weights_of(first)]
-        for module in others:
-            modules.give(module, weights)
+    for has_core, weights in zip(with_core(modules.pool), modules.weights, strict=True):
+        for weight in weights if has_core else ():
+            if is_stack(weight):
+                weight.assign(tf.broadcast_to(weight[:1], weight.shape))
+            else:
+                for other in weight[1:]:
+                    other.assign(weight[0])
 
 
 def share(pool: Pool, gradients: Sequence[Sequence], used, core: float):

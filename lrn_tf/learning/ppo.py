@@ -7,6 +7,9 @@ import tensorflow as tf
 from lrn_tf.devices import replicas
 from lrn_tf.learning.averages import of_each_step, shares
 
+# What an actor imitates it is not quite sure of, so that it tries other actions later.
+IMITATED = 0.9
+
 
 @dataclasses.dataclass(frozen=True)
 class Coefficients:
@@ -43,7 +46,7 @@ def advantages(rewards, values, gamma: float, gae_lambda: float) -> tf.Tensor:
     return tf.stack(result, axis=1)
 
 
-def losses(new, old, advantage, returns, open, free, coefficients: Coefficients):
+def losses(new, old, advantage, returns, open, free, coefficients: Coefficients, imitates=None):
     """PPO's loss over one minibatch of episodes.
 
     Args:
@@ -55,6 +58,8 @@ def losses(new, old, advantage, returns, open, free, coefficients: Coefficients)
         open: bool `[B, T]`, steps before the network was finished: they train the critic.
         free: bool `[B, T]`, steps with a choice: they train the actor.
         coefficients: PPO's constants.
+        imitates: scalar bool, whether the actor learns instead to take each action with a probability of
+            `IMITATED`, whatever it earned (ours); None where it never does.
 
     Returns:
         the loss, and a dict of the usual statistics (CleanRL's names), scalars. Those of several
@@ -72,6 +77,10 @@ def losses(new, old, advantage, returns, open, free, coefficients: Coefficients)
     ratio = tf.exp(log_ratio)
     clipped = tf.clip_by_value(ratio, 1 - coefficients.clip, 1 + coefficients.clip)
     policy_loss = tf.reduce_sum(tf.maximum(-advantage * ratio, -advantage * clipped) * free)
+    if imitates is not None:
+        others = tf.math.log1p(-tf.minimum(tf.exp(log_probs), 1 - 2.0**-20))
+        imitation = -tf.reduce_sum((IMITATED * log_probs + (1 - IMITATED) * others) * free)
+        policy_loss = tf.where(imitates, imitation, policy_loss)
     value_loss = tf.reduce_sum((values - returns) ** 2 * open)
     entropy = tf.reduce_sum(entropy * free)
     loss = policy_loss + coefficients.value * value_loss - coefficients.entropy * entropy

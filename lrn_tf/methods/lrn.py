@@ -15,9 +15,13 @@ from lrn_tf.modules import cost
 from lrn_tf.modules.decision_process import DecisionProcess
 from lrn_tf.modules.dispatch import on_gpu
 from lrn_tf.modules.pool import Pool
+from lrn_tf.modules.task_paths import paths_of_tasks
 from lrn_tf.router.episodes import Episodes, revisit, route
 from lrn_tf.router.router import Router, actor_for
 from lrn_tf.settings import Settings
+
+# Of the router while it imitates: --learning_rate may begin with 0.
+IMITATION_RATE = 3e-4
 
 
 class LRNMethod(Modular):
@@ -71,6 +75,9 @@ class LRNMethod(Modular):
                 self.frozen = tf.Variable(tf.zeros(len(pool), tf.bool), trainable=False, name="frozen")
         self.coefficients = ppo.Coefficients(entropy=settings.entropy)
         self._in_bonus = _with_rivals(pool)
+        self._imitated = None
+        if settings.imitation:
+            self._imitated = paths_of_tasks(pool, settings.depth, "drawn", settings.seed)  # (K, T)
         # To count operations takes seconds.
         self._products = cost.of_actions(pool, cost.of_kinds(pool)) if settings.price else None
         # The router's shapes are static, so XLA can fuse it; the groups of the modules are not. On CPUs
@@ -134,6 +141,8 @@ class LRNMethod(Modular):
         explained = tf.unstack(ppo.explained_variance(episodes.values, scaled, episodes.open))
         self.moments.update(returns, episodes.open)
         rate = learning_rate * self.settings.router_lr_scale
+        if self._imitated is not None:
+            rate = tf.where(self._imitates(seed), IMITATION_RATE, rate)
         statistics = self.train_router(inputs, tasks, episodes, advantage, scaled, seed, rate)
 
         return {
@@ -147,7 +156,15 @@ class LRNMethod(Modular):
         }
 
     def _route(self, inputs, tasks, seed):
-        return route(self.router, self.process, inputs, tasks, seed)
+        given = None
+        if self._imitated is not None and seed is not None:
+            given = tf.where(self._imitates(seed), tf.gather(tf.constant(self._imitated), tasks), -1)
+        return route(self.router, self.process, inputs, tasks, seed, given)
+
+    def _imitates(self, seed):
+        """Whether the step with this seed is one in which the router learns to imitate given paths."""
+        with tf.device("CPU:0"):
+            return seed[1] < self.settings.imitation
 
     def could(self, tasks):
         """How many examples of the batch could have chosen each module: int32 `[N]`, in host memory."""
@@ -183,7 +200,8 @@ class LRNMethod(Modular):
         """
         batch = inputs, tasks, episodes, advantage, targets
         minibatches = self._draw_minibatches(seed, tasks.shape[0])
-        totals = [self._learn(rows, learning_rate, *batch) for rows in minibatches]
+        imitates = None if self._imitated is None else self._imitates(seed)
+        totals = [self._learn(rows, learning_rate, imitates, *batch) for rows in minibatches]
         return {f"losses/{name}": tf.reduce_mean([s[name] for s in totals]) for name in totals[0]}
 
     def _draw_minibatches(self, seed, batch):
@@ -195,10 +213,10 @@ class LRNMethod(Modular):
         orders = tf.unstack(tf.argsort(keys, axis=1))
         return [order[start : start + size] for order in orders for start in range(0, batch, size)]
 
-    def _learn(self, rows, learning_rate, *batch):
+    def _learn(self, rows, learning_rate, imitates, *batch):
         """One step on the router, on some rows of the batch; PPO's statistics."""
         minibatch = tf.nest.map_structure(lambda x: tf.gather(x, rows), batch)
-        gradients, statistics = replicas.total(self._part_of_gradients(*minibatch))
+        gradients, statistics = replicas.total(self._part_of_gradients(imitates, *minibatch))
         return {**statistics, "gradient_norm": self._descend(gradients, learning_rate)}
 
     def _descend(self, gradients, learning_rate):
@@ -207,14 +225,13 @@ class LRNMethod(Modular):
         self.router_adam.apply(gradients, learning_rate)
         return norm
 
-    def _part_of_gradients(self, inputs, tasks, episodes: Episodes, advantage, targets):
+    def _part_of_gradients(self, imitates, inputs, tasks, episodes: Episodes, advantage, targets):
         """What this replica's part of a minibatch adds to its gradients and PPO's statistics."""
         mine = replicas.mine((episodes, inputs, tasks))
         with tf.GradientTape() as tape:
             new = revisit(self.router, *mine)
-            loss, statistics = ppo.losses(
-                new, episodes.log_probs, advantage, targets, episodes.open, episodes.free, self.coefficients
-            )
+            of_episodes = episodes.log_probs, advantage, targets, episodes.open, episodes.free
+            loss, statistics = ppo.losses(new, *of_episodes, self.coefficients, imitates)
         # Embeddings have a gradient for each look-up; until they are added up their norm is another one.
         gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, self.router_weights)]
         return gradients, statistics

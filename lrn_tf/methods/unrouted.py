@@ -8,12 +8,12 @@ import tensorflow as tf
 
 from lrn_tf.data.problem import Problem
 from lrn_tf.devices import replicas
-from lrn_tf.errors import UserError
 from lrn_tf.methods.method import Prediction
 from lrn_tf.methods.modular import Modular, pool_of
 from lrn_tf.modules.decision_process import DecisionProcess
 from lrn_tf.modules.dispatch import Modules
 from lrn_tf.modules.pool import Pool
+from lrn_tf.modules.task_paths import kinds_of_tasks, paths_of_tasks
 from lrn_tf.settings import Settings
 
 
@@ -36,14 +36,9 @@ class Unrouted(Modular):
         )
         self.weights = tf.nest.flatten(self.modules.weights)
         self.metrics = self.objectives.metrics
-        # The kinds of each task's network, and -1 after the last one.
-        self._plan = np.full((problem.num_tasks, settings.depth), -1, np.int32)
-        for task in range(problem.num_tasks):
-            network = pool.varied_network(settings.depth, task)
-            self._plan[task, : len(network)] = network
-        rng = np.random.default_rng((settings.seed, 2))
-        paths = [self._given(task, rng) for task in range(problem.num_tasks)]
-        self._of_task = tf.constant(np.array(paths, np.int32))  # (K, T)
+        self._plan = kinds_of_tasks(pool, settings.depth)
+        which = "drawn" if settings.paths in ("task", "random") else settings.paths
+        self._of_task = tf.constant(paths_of_tasks(pool, settings.depth, which, settings.seed))  # (K, T)
 
     @staticmethod
     def count_parameters(problem: Problem, settings: Settings, kinds=None) -> dict[str, int]:
@@ -70,29 +65,6 @@ class Unrouted(Modular):
     def paths(self, tasks):
         """The path of each example's task, int32 `[B, T]`."""
         return tf.gather(self._of_task, tasks)
-
-    def _given(self, task, rng):
-        """The path of a task, `T` modules."""
-        path, plan = [], [kind for kind in self._plan[task] if kind >= 0]
-        for t, kind in enumerate(plan):
-            may = self.pool.may[:, self.pool.modules(kind)]  # (K, dup)
-            mine = self.pool.modules(kind)[0] + np.flatnonzero(may[task])
-            place, repeats = plan[:t].count(kind), plan.count(kind)
-            if self.settings.paths in ("task", "random"):
-                place = rng.choice([i for i, m in enumerate(mine) if m not in path])
-            if self.settings.paths == "own":
-                # Of those who may have the same modules, this is not the first.
-                rivals = np.flatnonzero((may & may[task]).any(axis=1))
-                place += repeats * int(np.searchsorted(rivals, task))
-                wanted, name = repeats * len(rivals), self.pool.kinds[kind].name
-                if len(mine) < wanted:
-                    raise UserError(
-                        f"--paths=own wants {wanted} {name} modules for {len(rivals)} tasks, and"
-                        f" --pool={self.settings.pool} has {len(mine)} with --dup={self.settings.dup};"
-                        f" choose --dup={wanted}, or a pool that has so many"
-                    )
-            path.append(mine[place])
-        return path + [self.pool.pass_id] * (self.settings.depth - len(plan))
 
     def _draw(self, tasks, seed):
         """A path of its own for each example of the whole batch, int32 `[B, T]`."""

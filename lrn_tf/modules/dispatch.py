@@ -144,7 +144,7 @@ class Modules:
         weights = self.weights[kind]
         if self._run_all_of[kind]:
             return [tf.convert_to_tensor(w) for w in weights]
-        return split(weights) if weights else [()] * self.pool.kinds[kind].count
+        return split(weights, self.pool.kinds[kind].count)
 
     def _run(self, kind, weights, buffer, rows, sizes, batch):
         """The modules of a kind, each on its own rows.

@@ -45,9 +45,11 @@ def is_stack(weight: Weight) -> bool:
     return not isinstance(weight, list)
 
 
-def split(weights: list[Weight]) -> list[tuple]:
-    """The weights of each module of a kind that has weights; `make_weights` the other way round.
+def split(weights: list[Weight], count: int) -> list[tuple]:
+    """The weights of each of the `count` modules of a kind; `make_weights` the other way round.
 
     To be done once in a step: the gradient of many slices would be as many stacks.
     """
+    if not weights:
+        return [()] * count
     return list(zip(*(tf.unstack(w) if is_stack(w) else w for w in weights), strict=True))

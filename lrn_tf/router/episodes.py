@@ -21,7 +21,7 @@ class Episodes(NamedTuple):
     free: tf.Tensor  # (B, T) bool, there was more than one valid action
 
 
-def route(router: Router, process: DecisionProcess, inputs, tasks, seed=None) -> Episodes:
+def route(router: Router, process: DecisionProcess, inputs, tasks, seed=None, given=None) -> Episodes:
     """Builds a network for each example.
 
     Args:
@@ -31,6 +31,7 @@ def route(router: Router, process: DecisionProcess, inputs, tasks, seed=None) ->
         tasks: int32 `[B]`.
         seed: int32 `[2]`, to sample actions from the policy as in training. None takes the most
             probable ones, as in evaluation.
+        given: int32 `[B, T]`, actions to take whatever the policy says, where they are not negative.
     """
     batch = tf.shape(tasks)[0] if tasks.shape[0] is None else tasks.shape[0]
     networks = process.start(tasks)
@@ -45,6 +46,8 @@ def route(router: Router, process: DecisionProcess, inputs, tasks, seed=None) ->
         log_policy = tf.nn.log_softmax(logits)
         scores = log_policy if noise is None else tf.where(valid, log_policy + noise[t - 1], log_policy)
         action = tf.argmax(scores, axis=1, output_type=tf.int32)
+        if given is not None:
+            action = tf.where(given[:, t - 1] < 0, action, given[:, t - 1])
         steps.append((valid, log_policy, router.critic(state), ~networks.finished))
         actions = tf.concat([actions, action[:, None]], axis=1)
         networks = process.advance(networks, action)

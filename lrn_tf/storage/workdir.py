@@ -8,7 +8,7 @@ import os
 import pathlib
 import subprocess
 
-from lrn_tf.errors import UserError, printable
+from lrn_tf.errors import UserError, printable, unwritable
 from lrn_tf.settings import Settings, free_on_resume
 from lrn_tf.storage.config import About, Config, unlike
 from lrn_tf.storage.files import read, replace
@@ -85,7 +85,7 @@ class Workdir:
             self.path.mkdir(parents=True, exist_ok=True)
             handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT)
         except OSError as error:
-            raise self._unwritable(error) from error
+            raise unwritable("workdir", self.path, error) from error
         try:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -147,12 +147,7 @@ class Workdir:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             replace(self._config, config.to_json())
         except OSError as error:
-            raise self._unwritable(error) from error
-
-    def _unwritable(self, error):
-        return UserError(
-            f"--workdir={self.path} cannot be written ({error.strerror}); give a folder that can"
-        )
+            raise unwritable("workdir", self.path, error) from error
 
     def append_metrics(self, line: EpochMetrics) -> None:
         """Adds one line to metrics.jsonl.
