@@ -3,7 +3,6 @@
 It tells what routing could be worth, and what it has to beat.
 """
 
-import numpy as np
 import tensorflow as tf
 
 from lrn_tf.data.problem import Problem
@@ -13,7 +12,7 @@ from lrn_tf.methods.modular import Modular, pool_of
 from lrn_tf.modules.decision_process import DecisionProcess
 from lrn_tf.modules.dispatch import Modules
 from lrn_tf.modules.pool import Pool
-from lrn_tf.modules.task_paths import kinds_of_tasks, paths_of_tasks
+from lrn_tf.modules.task_paths import draw_paths, kinds_of_tasks, paths_of_tasks
 from lrn_tf.settings import Settings
 
 
@@ -52,7 +51,9 @@ class Unrouted(Modular):
 
     def train_step(self, inputs, tasks, targets, seed, learning_rate) -> dict[str, tf.Tensor]:
         """One step of Adam on the modules; see `Method.train_step`."""
-        paths = self._draw(tasks, seed) if self.settings.paths == "random" else self.paths(tasks)
+        paths = self.paths(tasks)
+        if self.settings.paths == "random":
+            paths = draw_paths(self.pool, self._plan, tasks, seed)
         mine = replicas.mine((inputs, tasks, targets, paths))
         loss, right, _ = self.train_modules(*mine, learning_rate)
         return self.objectives.means(loss, right, tasks)
@@ -65,16 +66,3 @@ class Unrouted(Modular):
     def paths(self, tasks):
         """The path of each example's task, int32 `[B, T]`."""
         return tf.gather(self._of_task, tasks)
-
-    def _draw(self, tasks, seed):
-        """A path of its own for each example of the whole batch, int32 `[B, T]`."""
-        open_ones = tf.gather(self.pool.may, tasks)  # (B, N)
-        chance = tf.random.stateless_uniform(open_ones.shape, seed, alg="philox")
-        plan, path = tf.gather(self._plan, tasks), []
-        for t in range(self.settings.depth):
-            of_kind = plan[:, t, None] == self.pool.kind.astype(np.int32)
-            score = tf.where(open_ones & of_kind, chance, -1.0)
-            best = tf.argmax(score, axis=1, output_type=tf.int32)
-            path.append(tf.where(plan[:, t] < 0, self.pool.pass_id, best))
-            open_ones &= ~tf.one_hot(path[-1], len(self.pool), True, False, dtype=tf.bool)
-        return tf.stack(path, axis=1)

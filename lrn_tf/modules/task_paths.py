@@ -1,6 +1,7 @@
 """Paths that nobody learned: through kinds as one would have built each task's network by hand (ours)."""
 
 import numpy as np
+import tensorflow as tf
 
 from lrn_tf.errors import UserError
 from lrn_tf.modules.pool import Pool
@@ -58,3 +59,27 @@ def paths_of_tasks(pool: Pool, depth: int, which: str, seed: int) -> np.ndarray:
                     )
             paths[task, t] = mine[place]
     return paths
+
+
+def draw_paths(pool: Pool, plan: np.ndarray, tasks, seed):
+    """A path of its own for each example.
+
+    Args:
+        pool: the pool.
+        plan: the kinds of each task's network, as of `kinds_of_tasks`.
+        tasks: int32 `[B]`.
+        seed: int32 `[2]`.
+
+    Returns:
+        int32 `[B, T]`, any modules of those kinds that the task may have; PASS after the last.
+    """
+    open_ones = tf.gather(pool.may, tasks)  # (B, N)
+    chance = tf.random.stateless_uniform(open_ones.shape, seed, alg="philox")
+    kinds, path = tf.gather(plan, tasks), []
+    for t in range(plan.shape[1]):
+        of_kind = kinds[:, t, None] == pool.kind.astype(np.int32)
+        score = tf.where(open_ones & of_kind, chance, -1.0)
+        best = tf.argmax(score, axis=1, output_type=tf.int32)
+        path.append(tf.where(kinds[:, t] < 0, pool.pass_id, best))
+        open_ones &= ~tf.one_hot(path[-1], len(pool), True, False, dtype=tf.bool)
+    return tf.stack(path, axis=1)
