@@ -87,7 +87,7 @@ def test_imitation_is_cross_entropy_with_a_policy_that_is_not_quite_sure(steps):
     loss, found = losses(steps, imitates=tf.constant(True))
     of_choices = steps["log_probs"][steps["free"]].astype(float)
     others = np.log(1 - np.minimum(np.exp(of_choices), 1 - 2.0**-20))
-    expected = -(0.9 * of_choices + 0.1 * others).mean()
+    expected = -(ppo.IMITATED * of_choices + (1 - ppo.IMITATED) * others).mean()
     assert float(found["policy_loss"]) == pytest.approx(expected, rel=1e-5)
     plain, without = losses(steps)
     others = float(plain - without["policy_loss"])

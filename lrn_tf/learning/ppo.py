@@ -8,7 +8,7 @@ from lrn_tf.devices import replicas
 from lrn_tf.learning.averages import of_each_step, shares
 
 # What an actor imitates it is not quite sure of, so that it tries other actions later.
-IMITATED = 0.9
+IMITATED = 0.98
 
 
 @dataclasses.dataclass(frozen=True)
