@@ -263,8 +263,10 @@ class Settings:
     imitation: int = setting(
         0,
         "Steps, from the first on, in which networks follow a path drawn for each task, as with"
-        " --method=unrouted --paths=task, and the router learns to imitate these; then it is let go" + OURS,
+        " --method=unrouted --paths=task, and the router learns to imitate these, at a rate of 3e-4 of its"
+        " own; then it is let go" + OURS,
         low=0,
+        high=2**31 - 1,
         methods=("lrn",),
     )
     bonus: float = setting(
@@ -348,6 +350,7 @@ class Settings:
         words = [self.method]
         if self.method in MODULAR:
             words += [f"dup_{self.dup}_depth_{self.depth}"] + ["no_bonus"] * (not self.bonus)
+            words += ["imitation"] * bool(self.imitation)
         if self.method == "unrouted":
             words.append(self.paths)
         if self.method == "routing":
@@ -477,6 +480,11 @@ def resolve(given: dict[str, typing.Any]) -> Settings:
         raise UserError(f"--d_model={settings.d_model} is not a multiple of the router's 4 heads")
     if settings.freeze != "none" and not settings.init_from:
         raise UserError(f"--freeze={settings.freeze} needs a trained network; give --init_from=RUN")
+    if settings.imitation and settings.init_from:
+        raise UserError(
+            f"--imitation={settings.imitation} would unlearn what the router of --init_from knows; leave"
+            " one of them out"
+        )
     if settings.benchmark not in BENCHMARKS and os.path.isdir(settings.benchmark):
         # A run is also read from elsewhere.
         settings = dataclasses.replace(settings, benchmark=os.path.abspath(settings.benchmark))

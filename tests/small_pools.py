@@ -280,6 +280,23 @@ BUILT_IN = {
 POOLS = {make.__name__: make for make in CUSTOM} | BUILT_IN
 
 
+def problem_of(pool):
+    """A problem whose tasks want what the pool's do."""
+    inputs = tuple(
+        InputSpec(given.name, given.shape, "int32", (), (), 7)
+        if given.tokens
+        else InputSpec(
+            given.name, given.shape, "float32", (0.0,) * given.shape[-1], (1.0,) * given.shape[-1]
+        )
+        for given in pool.inputs
+    )
+    tasks = tuple(
+        TaskSpec(f"task {k}", demand.input, CLASSES, tuple(map(str, range(demand.width))))
+        for k, demand in enumerate(pool.demands)
+    )
+    return Problem("any", inputs, tasks)
+
+
 class Rules:
     """The decision process (Sec. 4.1, 4.2) word by word, one module at a time, for one depth and task."""
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from small_pools import problem_of
 from test_lrn import images_of
-from test_unrouted import problem_of
 
 from lrn_tf.learning import core
 from lrn_tf.methods.build import build

@@ -24,7 +24,7 @@ STEPS = {
     "digits": dict(benchmark="digits_mtl", augment="flip_shift", mixup=0.5),
     # Several inputs, forms of answers, and heads of tasks' own.
     "mixed": dict(benchmark="mixed_mtl", heads="task", batch_size=64),
-    "residual": dict(benchmark="digits_mtl", pool="residual", actor="pointer", core=1.0),
+    "residual": dict(benchmark="digits_mtl", pool="residual", actor="pointer", core=1.0, imitation=5),
     "transformer": dict(benchmark="digits_mtl", pool="transformer", actor="pointer"),
 }
 

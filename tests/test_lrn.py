@@ -18,7 +18,7 @@ from lrn_tf.learning import ppo
 from lrn_tf.methods.build import build
 from lrn_tf.methods.lrn import LRNMethod
 from lrn_tf.modules.built_in import paper
-from lrn_tf.modules.task_paths import paths_of_tasks
+from lrn_tf.modules.task_paths import kinds_of_tasks, paths_of_tasks
 from lrn_tf.modules.weights import split
 from lrn_tf.router.actors import DecoderActor, PointerActor
 from lrn_tf.router.episodes import Episodes, revisit
@@ -342,9 +342,10 @@ def test_a_router_imitates_given_paths_and_is_let_go(monkeypatch):
     monkeypatch.setattr("lrn_tf.methods.lrn.IMITATION_RATE", 1e-2)
     training = Training(dataclasses.replace(SETTINGS, **QUICK, imitation=100, bonus=0.0))
     lrn, (images, tasks, _) = training.lrn, training.examples
-    given = paths_of_tasks(lrn.pool, DEPTH, "drawn", SETTINGS.seed)[tasks.numpy()]
-    assert (lrn.route(images, tasks, tf.constant([0, 99])).actions.numpy() == given).all()
-    assert (lrn.route(images, tasks, tf.constant([0, 100])).actions.numpy() != given).any()
+    plan = kinds_of_tasks(lrn.pool, DEPTH)
+    given = paths_of_tasks(lrn.pool, plan, "drawn", SETTINGS.seed)[tasks.numpy()]
+    assert (lrn.route(images, tasks, SEED, tf.constant(True)).actions.numpy() == given).all()
+    assert (lrn.route(images, tasks, SEED, tf.constant(False)).actions.numpy() != given).any()
     assert (lrn.predict(images, tasks).paths.numpy() != given).any()
     training.run(100, rate=0.0)
     found = lrn.route(images, tasks, None)
@@ -352,6 +353,12 @@ def test_a_router_imitates_given_paths_and_is_let_go(monkeypatch):
     # It would still try others.
     chances = np.exp(found.log_probs.numpy()[found.free.numpy()])
     assert 0.95 < chances.mean() < 0.995
+    # From now on it learns by reward, at the rate that is given.
+    for step, is_let_go in ((99, False), (100, True)):
+        before = [w.numpy() for w in lrn.router_weights]
+        training.step(*training.examples, tf.constant([0, step]), tf.constant(0.0))
+        same = [np.array_equal(a, b) for a, b in zip(before, lrn.router_weights, strict=True)]
+        assert all(same) == is_let_go
 
 
 def test_number_of_router_updates(training):

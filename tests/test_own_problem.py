@@ -16,6 +16,8 @@ HERE = pathlib.Path(__file__).resolve().parent
 POOL = f"--pool={HERE}/own_problem.py:pool"
 OWN = (f"--benchmark={HERE}/own_problem.py:tasks", POOL)
 SMALL = ("--dup=2", "--depth=3", "--d_model=8", "--actor=pointer", "--batch_size=32", "--minibatch_size=16")
+# It is stopped, and shared by devices, while its router imitates and after that.
+SMALL = (*SMALL, "--imitation=4")
 
 
 @pytest.fixture(scope="module")

@@ -201,7 +201,14 @@ def test_workdir_names_what_runs_differ_in():
     assert workdir(workdir="here") == "here"
     default = workdir()
     assert default == os.path.join("runs", "digits_mtl", "lrn_dup_5_depth_4_seed_0")
-    others = [dict(benchmark="min_mtl"), dict(dup=6), dict(depth=5), dict(seed=1), dict(bonus=0.0)]
+    others = [
+        dict(benchmark="min_mtl"),
+        dict(dup=6),
+        dict(depth=5),
+        dict(seed=1),
+        dict(bonus=0.0),
+        dict(imitation=9),
+    ]
     assert len({default, *(workdir(**other) for other in others)}) == 1 + len(others)
 
 
@@ -217,6 +224,7 @@ def test_workdir_names_what_runs_differ_in():
         ("learning_rate", (0.0, 1.0), (-1e-9, float("nan"), float("inf"))),
         ("lr_decay", (0.0, 1.0), (-0.1, 1.1, float("nan"))),
         ("bonus", (0.0, 2.5), (-0.5, float("nan"), float("inf"))),
+        ("imitation", (0, 2**31 - 1), (-1, 2**31)),
         ("entropy", (0.0,), (-0.01, float("nan"), float("inf"))),
         ("validation", (0.0, 0.5), (-0.1, 0.51, float("nan"))),
         ("d_model", (4, 12), (0, 2, -4)),
@@ -265,6 +273,7 @@ def test_allowed_values(name, allowed, refused):
         ({"minibatch_size": 48}, "--minibatch_size=48 does not divide --batch_size=128"),
         ({"batch_size": 32}, "--minibatch_size=64 does not divide --batch_size=32"),
         ({"freeze": "modules"}, "--freeze=modules needs a trained network; give --init_from=RUN"),
+        ({"init_from": "a run", "imitation": 5}, "--imitation=5 would unlearn"),
         ({"d_model": 66}, "--d_model=66 is not a multiple of the router's 4 heads"),
     ],
 )

@@ -15,6 +15,11 @@ def kinds_of(pool, path):
     return [int(pool.kind[m]) for m in path if m < pool.pass_id]
 
 
+def given(pool, which, seed=0):
+    """A path for each task."""
+    return paths_of_tasks(pool, kinds_of_tasks(pool, DEPTH), which, seed)
+
+
 def drawn(pool, tasks, seed):
     """A path for each example."""
     return draw_paths(pool, kinds_of_tasks(pool, DEPTH), tasks, seed).numpy()
@@ -26,7 +31,7 @@ def test_paths_are_varied_networks_of_their_tasks(any_pool, rules, which):
     if which == "anew":
         found = [drawn(any_pool, tf.range(len(tasks)), SEED + i) for i in range(6)]
     else:
-        found = [paths_of_tasks(any_pool, DEPTH, which, seed) for seed in range(6)]
+        found = [given(any_pool, which, seed) for seed in range(6)]
     for task in tasks:
         legal = rules(any_pool, DEPTH, task)
         most = max(len(set(kinds_of(any_pool, network))) for network in legal.networks())
@@ -39,26 +44,23 @@ def test_paths_are_varied_networks_of_their_tasks(any_pool, rules, which):
 
 def test_who_takes_which(named_pool):
     pool = named_pool("paper_3")
-    same = paths_of_tasks(pool, DEPTH, "shared", 0)
+    same = given(pool, "shared")
     assert (same[0] == same[1]).all()
-    own = [set(path) - {pool.pass_id} for path in paths_of_tasks(pool, DEPTH, "own", 0).tolist()]
+    own = [set(path) - {pool.pass_id} for path in given(pool, "own").tolist()]
     assert not own[0] & own[1]
-    found = [paths_of_tasks(pool, DEPTH, "drawn", seed).tolist() for seed in range(5)]
+    found = [given(pool, "drawn", seed).tolist() for seed in range(5)]
     assert len({str(paths) for paths in found}) == 5
-    assert found[0] == paths_of_tasks(pool, DEPTH, "drawn", 0).tolist()
+    assert found[0] == given(pool, "drawn").tolist()
     with pytest.raises(
         UserError,
         match=r"--paths=own wants ([24]) .* modules for 2 tasks, .* there are 1; choose --dup=\1",
     ):
-        paths_of_tasks(named_pool("paper_1"), DEPTH, "own", 0)
+        given(named_pool("paper_1"), "own")
 
 
 def test_tasks_of_other_inputs_share_what_they_can():
     pool = two_inputs()
-    names = [
-        [pool.kinds[k].name for k in kinds_of(pool, path)]
-        for path in paths_of_tasks(pool, DEPTH, "shared", 0)
-    ]
+    names = [[pool.kinds[k].name for k in kinds_of(pool, path)] for path in given(pool, "shared")]
     assert [n[0] for n in names] == ["row_in", "image_in", "row_in"]
     assert names[2][-1] == "out_3"
 

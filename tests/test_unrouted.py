@@ -6,11 +6,23 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from small_pools import problem_of
 
 from lrn_tf.data.benchmarks import asked, load
 from lrn_tf.data.examples import DeviceExamples, shuffled_rows
 from lrn_tf.methods.build import build
+from lrn_tf.methods.unrouted import Unrouted
 from lrn_tf.settings import resolve
+
+
+@pytest.mark.parametrize("paths, alike", [("shared", True), ("own", False), ("task", False)])
+def test_networks_of_two_tasks(named_pool, paths, alike):
+    """They share all modules, or none, or by chance."""
+    pool = named_pool("paper_3")
+    method = Unrouted(pool, problem_of(pool), resolve(dict(method="unrouted", paths=paths, depth=5)))
+    one, other = (set(path) - {pool.pass_id} for path in method.paths(tf.range(2)).numpy().tolist())
+    assert (one == other) == alike
+    assert paths != "own" or not one & other
 
 
 @pytest.fixture(scope="module")

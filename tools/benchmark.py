@@ -94,7 +94,7 @@ class FixedNetwork:
 
 def main(_):
     settings = lrn_main.settings_from_flags()
-    grid.refuse(lrn_main.given(), ("augment", "mixup", "init_from"))
+    grid.refuse(lrn_main.given(), ("augment", "mixup", "init_from", "imitation"))
     if settings.method != "lrn":
         raise UserError(f"--method={settings.method} is not what is measured here; leave it out")
     device, _ = start(settings)

@@ -25,7 +25,10 @@ grid.define_flags("figures")
 BENCHMARKS = dict(zip("234567", ("mnist_mtl", "min_mtl", "cifar_mtl") * 2, strict=True))
 SIZES = {f"dup_{dup}_depth_{depth}": dict(dup=dup, depth=depth) for dup in (5, 10) for depth in (4, 6)}
 SMALLEST = SIZES["dup_5_depth_4"]
-BONUSES = {"dup_5_depth_4": SMALLEST, "dup_5_depth_4_no_bonus": dict(**SMALLEST, bonus=0.0)}
+BONUSES = {
+    "dup_5_depth_4": dict(**SMALLEST, bonus=Settings.bonus),
+    "dup_5_depth_4_no_bonus": dict(**SMALLEST, bonus=0.0),
+}
 
 
 def plan(figure: str) -> dict[str, list[Settings]]:

@@ -7,7 +7,7 @@ import tensorflow as tf
 from lrn_tf.devices import replicas
 from lrn_tf.learning.averages import of_each_step, shares
 
-# What an actor imitates it is not quite sure of, so that it tries other actions later.
+# With what probability an actor takes what it imitates, so that it tries other actions later.
 IMITATED = 0.98
 
 
@@ -58,8 +58,8 @@ def losses(new, old, advantage, returns, open, free, coefficients: Coefficients,
         open: bool `[B, T]`, steps before the network was finished: they train the critic.
         free: bool `[B, T]`, steps with a choice: they train the actor.
         coefficients: PPO's constants.
-        imitates: scalar bool, whether the actor learns instead to take each action with a probability of
-            `IMITATED`, whatever it earned (ours); None where it never does.
+        imitates: scalar bool, whether the actor is drawn instead to take each action with a probability of
+            `IMITATED`, whatever it earned (ours); None where it never is.
 
     Returns:
         the loss, and a dict of the usual statistics (CleanRL's names), scalars. Those of several
@@ -73,7 +73,10 @@ def losses(new, old, advantage, returns, open, free, coefficients: Coefficients,
     advantage = (advantage - centre) / (spread + 1e-8)
     old, advantage, returns, open, free = replicas.mine((old, advantage, returns, open, free))
 
-    log_ratio = tf.where(free > 0, log_probs - old, 0.0)
+    by_reward = free > 0
+    if imitates is not None:  # what has no gradient must have no infinite ratio either
+        by_reward &= ~imitates
+    log_ratio = tf.where(by_reward, log_probs - old, 0.0)
     ratio = tf.exp(log_ratio)
     clipped = tf.clip_by_value(ratio, 1 - coefficients.clip, 1 + coefficients.clip)
     policy_loss = tf.reduce_sum(tf.maximum(-advantage * ratio, -advantage * clipped) * free)

@@ -15,12 +15,12 @@ from lrn_tf.modules import cost
 from lrn_tf.modules.decision_process import DecisionProcess
 from lrn_tf.modules.dispatch import on_gpu
 from lrn_tf.modules.pool import Pool
-from lrn_tf.modules.task_paths import paths_of_tasks
+from lrn_tf.modules.task_paths import kinds_of_tasks, paths_of_tasks
 from lrn_tf.router.episodes import Episodes, revisit, route
 from lrn_tf.router.router import Router, actor_for
 from lrn_tf.settings import Settings
 
-# Of the router while it imitates: --learning_rate may begin with 0.
+# The router's learning rate while it imitates: --learning_rate may begin with 0.
 IMITATION_RATE = 3e-4
 
 
@@ -75,9 +75,9 @@ class LRNMethod(Modular):
                 self.frozen = tf.Variable(tf.zeros(len(pool), tf.bool), trainable=False, name="frozen")
         self.coefficients = ppo.Coefficients(entropy=settings.entropy)
         self._in_bonus = _with_rivals(pool)
-        self._imitated = None
         if settings.imitation:
-            self._imitated = paths_of_tasks(pool, settings.depth, "drawn", settings.seed)  # (K, T)
+            plan = kinds_of_tasks(pool, settings.depth)
+            self._given_paths = paths_of_tasks(pool, plan, "drawn", settings.seed)  # (K, T)
         # To count operations takes seconds.
         self._products = cost.of_actions(pool, cost.of_kinds(pool)) if settings.price else None
         # The router's shapes are static, so XLA can fuse it; the groups of the modules are not. On CPUs
@@ -130,7 +130,8 @@ class LRNMethod(Modular):
     def train_step(self, inputs, tasks, targets, seed, learning_rate) -> dict[str, tf.Tensor]:
         """One step on modules and router (Sec. 5.1); see `Method.train_step`."""
         mine = replicas.mine((inputs, tasks, targets))
-        episodes = self.route(*mine[:2], seed)
+        imitates = self._imitates(seed)
+        episodes = self.route(*mine[:2], seed, imitates)
         loss, right, chosen = self.train_modules(*mine, episodes.actions, learning_rate)
         # From here on each replica knows the whole batch.
         episodes = replicas.gather(episodes)
@@ -141,9 +142,9 @@ class LRNMethod(Modular):
         explained = tf.unstack(ppo.explained_variance(episodes.values, scaled, episodes.open))
         self.moments.update(returns, episodes.open)
         rate = learning_rate * self.settings.router_lr_scale
-        if self._imitated is not None:
-            rate = tf.where(self._imitates(seed), IMITATION_RATE, rate)
-        statistics = self.train_router(inputs, tasks, episodes, advantage, scaled, seed, rate)
+        if imitates is not None:
+            rate = tf.where(imitates, IMITATION_RATE, rate)
+        statistics = self.train_router(inputs, tasks, episodes, advantage, scaled, seed, rate, imitates)
 
         return {
             **self.objectives.means(loss, right, tasks),
@@ -155,14 +156,16 @@ class LRNMethod(Modular):
             **self._route_statistics(episodes, chosen),
         }
 
-    def _route(self, inputs, tasks, seed):
+    def _route(self, inputs, tasks, seed, imitates=None):
         given = None
-        if self._imitated is not None and seed is not None:
-            given = tf.where(self._imitates(seed), tf.gather(tf.constant(self._imitated), tasks), -1)
+        if imitates is not None:
+            given = tf.where(imitates, tf.gather(tf.constant(self._given_paths), tasks), -1)
         return route(self.router, self.process, inputs, tasks, seed, given)
 
     def _imitates(self, seed):
-        """Whether the step with this seed is one in which the router learns to imitate given paths."""
+        """Whether the router imitates given paths in the step with this seed; None if it never does."""
+        if not self.settings.imitation:
+            return None
         with tf.device("CPU:0"):
             return seed[1] < self.settings.imitation
 
@@ -193,14 +196,13 @@ class LRNMethod(Modular):
         advantage = ppo.advantages(rewards, values, self.coefficients.gamma, self.coefficients.gae_lambda)
         return rewards, tf.gather(bonus, episodes.actions), advantage, advantage + values
 
-    def train_router(self, inputs, tasks, episodes, advantage, targets, seed, learning_rate):
+    def train_router(self, inputs, tasks, episodes, advantage, targets, seed, learning_rate, imitates=None):
         """PPO's passes over minibatches of episodes; the mean of their statistics.
 
-        The critic's targets are standardised returns.
+        The critic's targets are standardised returns. `imitates` is as in `ppo.losses`.
         """
         batch = inputs, tasks, episodes, advantage, targets
         minibatches = self._draw_minibatches(seed, tasks.shape[0])
-        imitates = None if self._imitated is None else self._imitates(seed)
         totals = [self._learn(rows, learning_rate, imitates, *batch) for rows in minibatches]
         return {f"losses/{name}": tf.reduce_mean([s[name] for s in totals]) for name in totals[0]}
 

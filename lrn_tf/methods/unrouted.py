@@ -37,7 +37,7 @@ class Unrouted(Modular):
         self.metrics = self.objectives.metrics
         self._plan = kinds_of_tasks(pool, settings.depth)
         which = "drawn" if settings.paths in ("task", "random") else settings.paths
-        self._of_task = tf.constant(paths_of_tasks(pool, settings.depth, which, settings.seed))  # (K, T)
+        self._of_task = tf.constant(paths_of_tasks(pool, self._plan, which, settings.seed))  # (K, T)
 
     @staticmethod
     def count_parameters(problem: Problem, settings: Settings, kinds=None) -> dict[str, int]:

@@ -20,12 +20,12 @@ def kinds_of_tasks(pool: Pool, depth: int) -> np.ndarray:
     return plan
 
 
-def paths_of_tasks(pool: Pool, depth: int, which: str, seed: int) -> np.ndarray:
-    """A path of such kinds for each task.
+def paths_of_tasks(pool: Pool, plan: np.ndarray, which: str, seed: int) -> np.ndarray:
+    """A path for each task.
 
     Args:
         pool: the pool.
-        depth: T.
+        plan: the kinds of each task's network, as of `kinds_of_tasks`.
         which: modules: the first ones, for all tasks (`shared`), others for each task (`own`), or any
             (`drawn`).
         seed: of what is drawn.
@@ -37,9 +37,9 @@ def paths_of_tasks(pool: Pool, depth: int, which: str, seed: int) -> np.ndarray:
         UserError: there are too few modules for `own`.
     """
     rng = np.random.default_rng((seed, 2))
-    paths = np.full((len(pool.demands), depth), pool.pass_id, np.int32)
-    for task, plan in enumerate(kinds_of_tasks(pool, depth)):
-        kinds = plan[plan >= 0]
+    paths = np.full(plan.shape, pool.pass_id, np.int32)
+    for task, kinds in enumerate(plan):
+        kinds = kinds[kinds >= 0]
         for t, kind in enumerate(kinds):
             may = pool.may[:, pool.modules(kind)]  # (K, dup)
             mine = pool.modules(kind)[0] + np.flatnonzero(may[task])
@@ -66,7 +66,7 @@ def draw_paths(pool: Pool, plan: np.ndarray, tasks, seed):
 
     Args:
         pool: the pool.
-        plan: the kinds of each task's network, as of `kinds_of_tasks`.
+        plan: as in `paths_of_tasks`.
         tasks: int32 `[B]`.
         seed: int32 `[2]`.
 

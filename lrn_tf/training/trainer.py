@@ -139,6 +139,10 @@ class Trainer:
             say = f"finished already, at step {step:,}: {self.workdir.metrics}"
         if first:
             print(say, file=sys.stderr)
+            if self.settings.imitation >= self.last_step:
+                print(
+                    "--imitation lasts for the whole run: the router learns from no reward", file=sys.stderr
+                )
         return step
 
     def _trace(self):
