@@ -137,7 +137,7 @@ def test_learning_rate_0_changes_no_weight(training):
 
 def test_the_router_has_a_learning_rate_of_its_own(training, monkeypatch):
     rates = []
-    monkeypatch.setattr(training.lrn, "train_router", lambda *given: rates.append(float(given[-1])) or {})
+    monkeypatch.setattr(training.lrn, "train_router", lambda *given: rates.append(float(given[6])) or {})
     monkeypatch.setattr(
         training.lrn, "settings", dataclasses.replace(training.lrn.settings, router_lr_scale=0.25)
     )
