@@ -237,6 +237,12 @@ def problem(inputs, tasks, heads="shared"):
     return Problem("any", tuple(specs), named, heads)
 
 
+def problem_of(pool):
+    """A problem whose tasks want what the pool's do."""
+    inputs = [(given.name, given.shape) for given in pool.inputs]
+    return problem(inputs, [(demand.input, CLASSES, demand.width) for demand in pool.demands])
+
+
 def pool_of(name, problem, dup):
     """A built-in pool, for a problem."""
     return Pool.of(built_in.POOLS[name](problem, dup), problem)
@@ -278,23 +284,6 @@ BUILT_IN = {
     "mixed_2": lambda: pool_of("mixed", problem([IMAGES_4, SEQUENCES], MIXED), 2),
 }
 POOLS = {make.__name__: make for make in CUSTOM} | BUILT_IN
-
-
-def problem_of(pool):
-    """A problem whose tasks want what the pool's do."""
-    inputs = tuple(
-        InputSpec(given.name, given.shape, "int32", (), (), 7)
-        if given.tokens
-        else InputSpec(
-            given.name, given.shape, "float32", (0.0,) * given.shape[-1], (1.0,) * given.shape[-1]
-        )
-        for given in pool.inputs
-    )
-    tasks = tuple(
-        TaskSpec(f"task {k}", demand.input, CLASSES, tuple(map(str, range(demand.width))))
-        for k, demand in enumerate(pool.demands)
-    )
-    return Problem("any", inputs, tasks)
 
 
 class Rules:

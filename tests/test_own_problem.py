@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 from test_distribution import assert_same_epoch
+from tiny_run import lines, without_timings
 
 import lrn_tf
 
@@ -15,9 +16,10 @@ pytestmark = pytest.mark.slow
 HERE = pathlib.Path(__file__).resolve().parent
 POOL = f"--pool={HERE}/own_problem.py:pool"
 OWN = (f"--benchmark={HERE}/own_problem.py:tasks", POOL)
-SMALL = ("--dup=2", "--depth=3", "--d_model=8", "--actor=pointer", "--batch_size=32", "--minibatch_size=16")
-# It is stopped, and shared by devices, while its router imitates and after that.
-SMALL = (*SMALL, "--imitation=4")
+SMALL = (
+    *("--dup=2", "--depth=3", "--d_model=8", "--actor=pointer", "--batch_size=32", "--minibatch_size=16"),
+    "--imitation=4",  # it is stopped, and shared by devices, while its router imitates and after that
+)
 
 
 @pytest.fixture(scope="module")
@@ -33,17 +35,6 @@ def main(forked, folder, *more, own=OWN):
     return forked(
         "lrn_tf.main", [*own, *SMALL, "--epochs=2", "--pictures_every=1", *more], folder, longest=300
     )
-
-
-def lines(folder):
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
-def without_timings(folder):
-    return [
-        {k: v for k, v in line.items() if k not in ("seconds", "examples_per_second", "step_ms_median")}
-        for line in lines(folder)
-    ]
 
 
 def test_training_says_what_it_measures(trained):

@@ -81,9 +81,7 @@ def losses(new, old, advantage, returns, open, free, coefficients: Coefficients,
     clipped = tf.clip_by_value(ratio, 1 - coefficients.clip, 1 + coefficients.clip)
     policy_loss = tf.reduce_sum(tf.maximum(-advantage * ratio, -advantage * clipped) * free)
     if imitates is not None:
-        others = tf.math.log1p(-tf.minimum(tf.exp(log_probs), 1 - 2.0**-20))
-        imitation = -tf.reduce_sum((IMITATED * log_probs + (1 - IMITATED) * others) * free)
-        policy_loss = tf.where(imitates, imitation, policy_loss)
+        policy_loss = tf.where(imitates, _imitation_loss(log_probs, free), policy_loss)
     value_loss = tf.reduce_sum((values - returns) ** 2 * open)
     entropy = tf.reduce_sum(entropy * free)
     loss = policy_loss + coefficients.value * value_loss - coefficients.entropy * entropy
@@ -96,6 +94,12 @@ def losses(new, old, advantage, returns, open, free, coefficients: Coefficients,
         "approx_kl": tf.reduce_sum(((ratio - 1) - log_ratio) * free),
         "clipfrac": tf.reduce_sum(tf.cast(tf.abs(ratio - 1) > coefficients.clip, tf.float32) * free),
     }
+
+
+def _imitation_loss(log_probs, free):
+    """The cross-entropy with a policy that takes each action with a probability of `IMITATED`."""
+    others = tf.math.log1p(-tf.minimum(tf.exp(log_probs), 1 - 2.0**-20))
+    return -tf.reduce_sum((IMITATED * log_probs + (1 - IMITATED) * others) * free)
 
 
 def explained_variance(values, returns, open) -> tf.Tensor:
