@@ -38,7 +38,7 @@ def test_runs_that_differ_in_their_seed_are_a_group(make):
 @pytest.mark.parametrize(
     "others, labels",
     [
-        ([{}], ["cifar_mtl"] * 1),
+        ([{"seed": 1}], ["cifar_mtl"]),
         ([{"dup": 10}], ["dup_5", "dup_10"]),
         ([{"dup": 10, "bonus": 0.0}], ["dup_5", "dup_10_no_bonus"]),
         ([{"depth": 6}, {"dup": 10}], ["dup_5_depth_4", "dup_5_depth_6", "dup_10_depth_4"]),
@@ -49,7 +49,7 @@ def test_runs_that_differ_in_their_seed_are_a_group(make):
         ([{"method": "routing"}, {"dup": 10}], ["lrn_dup_5", "routing", "lrn_dup_10"]),
         ([{"validation": 0.1}], ["test", "validation_0.1"]),
         ([{"validation": 0.1, "dup": 10}], ["dup_5_test", "dup_10_validation_0.1"]),
-        ([{"epochs": 9}], ["cifar_mtl"]),
+        ([{"epochs": 9, "seed": 1}], ["cifar_mtl"]),
         # A schedule that spans all epochs makes each of them another one.
         ([{"epochs": 9, "schedule": "one_cycle"}], ["cifar_mtl", "epochs_9_one_cycle"]),
     ],
@@ -57,6 +57,17 @@ def test_runs_that_differ_in_their_seed_are_a_group(make):
 def test_labels_say_what_differs_and_no_more(make, others, labels):
     read = [runs.read(make(str(i), [0.1], **other)) for i, other in enumerate([{}, *others])]
     assert [group.label for group in runs.group(read)] == labels
+
+
+def test_a_seed_counts_once(make):
+    """Trained twice for other epochs, it is no second seed, and the longer run is not cut."""
+    given = dict(a=dict(epochs=2), b=dict(epochs=3), c=dict(epochs=3, seed=1))
+    accuracy = [0.1, 0.2, 0.3]
+    read = [runs.read(make(name, accuracy[: g["epochs"]], **g)) for name, g in given.items()]
+    groups = runs.group(read)
+    assert [[run.folder.name for run in group.runs] for group in groups] == [["a", "c"], ["b"]]
+    assert [group.epochs for group in groups] == [2, 3]
+    assert [group.label for group in groups] == ["cifar_mtl (a)", "cifar_mtl (b)"]
 
 
 def test_other_tasks_and_modules_of_the_same_name_are_no_seeds(make):

@@ -1,5 +1,6 @@
 """Runs that are there to be looked at: read from their folders, and grouped by what was asked."""
 
+import collections
 import dataclasses
 import functools
 import json
@@ -135,11 +136,15 @@ def _check_lines(lines, config):
 
 def group(runs: Sequence[Run]) -> list[Group]:
     """Runs of the same settings together, in the order in which they are met."""
-    groups: dict[str, list[Run]] = {}
+    groups: dict[tuple[str, int], list[Run]] = {}
+    seen: collections.Counter = collections.Counter()
     for run in runs:
         # Tasks and modules made in Python may have the same names in settings.
         same = [_kept(run), run.about["pool"], run.about["problem"].task_names]
-        groups.setdefault(json.dumps(same, sort_keys=True), []).append(run)
+        key = json.dumps(same, sort_keys=True)
+        # A seed once more, as for other --epochs, is not another seed.
+        groups.setdefault((key, seen[key, run.settings["seed"]]), []).append(run)
+        seen[key, run.settings["seed"]] += 1
     members = [sorted(group, key=lambda run: run.settings["seed"]) for group in groups.values()]
     names = sorted({name for run in runs for name in _kept(run)}, key=_rank)
     values = {name: {str(run.settings[name]) for run in runs if _has(run, name)} for name in names}
