@@ -474,6 +474,10 @@ def resolve(given: dict[str, typing.Any]) -> Settings:
             f"--minibatch_size={settings.minibatch_size} does not divide --batch_size="
             f"{settings.batch_size}; choose a divisor"
         )
+    if settings.schedule == "one_cycle":
+        for name in ("lr_decay", "lr_every"):
+            if (value := getattr(settings, name)) != defaults(benchmark, method)[name]:
+                raise UserError(f"--{name}={value} is not for --schedule=one_cycle but for decay; drop it")
     if settings.image_size and not 4 <= settings.image_size <= 512:
         raise UserError(f"--image_size={settings.image_size} is out of range; allowed is 0 or 4 to 512")
     if settings.method in LRNS and settings.d_model % 4:

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from lrn_tf import settings
 from lrn_tf.data import benchmarks, data_sets, mini_imagenet
+from lrn_tf.data.tasks import Task
 from lrn_tf.errors import UserError
 
 DATA = pathlib.Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
@@ -450,6 +451,17 @@ def test_image_size_resizes_the_same_images(loaded, size):
     assert images.dtype == np.uint8
     np.testing.assert_array_less(np.abs(images - expected), 0.501)
     np.testing.assert_array_equal(resized.train.row, native.train.row)
+
+
+def test_images_of_which_none_is_drawn_can_be_resized():
+    """As where there are two sizes of them, and --examples takes few."""
+    rng = np.random.default_rng(0)
+    many, few = (rng.integers(0, 255, (n, s, s, 1)).astype(np.uint8) for n, s in ((60, 8), (4, 6)))
+    tasks = [Task(name, x, np.arange(len(x)) % 2) for name, x in (("many", many), ("few", few))]
+    for seed in range(5):
+        drawn = benchmarks.own("p", tasks)
+        data = benchmarks.load(drawn, benchmarks.Choice(seed=seed, examples=2, image_size=8))
+        assert [x.shape[1:] for x in data.train.inputs] == [(8, 8, 1)] * 2 and len(data.train) == 2
 
 
 @pytest.mark.parametrize("size", [1, 3, 513])

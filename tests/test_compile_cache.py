@@ -42,10 +42,10 @@ def kept(cache):
     return sorted(cache.glob("lrn_tf/*/kept/*"))
 
 
-def tidy(cache, monkeypatch):
+def tidy(cache, monkeypatch, flags=""):
     """What every start does before it compiles, in this process."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-    monkeypatch.setenv("TF_XLA_FLAGS", "")
+    monkeypatch.setenv("TF_XLA_FLAGS", flags)
     monkeypatch.setattr(compile_cache, "_lock", None)
     compile_cache.use()
     held = compile_cache._lock
@@ -116,6 +116,19 @@ def test_a_users_own_cache_is_left_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(compile_cache, "_lock", None)
     compile_cache.use()
     assert os.environ["TF_XLA_FLAGS"] == own and not list(tmp_path.iterdir())
+
+
+def test_a_program_that_is_started_by_another_does_not_use_its_folder(tmp_path, monkeypatch):
+    tidy(tmp_path, monkeypatch, flags="--before")
+    mine = os.environ["TF_XLA_FLAGS"]
+    monkeypatch.setattr(compile_cache, "_lock", None)  # as it is in another process
+    compile_cache.use()
+    assert os.environ["TF_XLA_FLAGS"] != mine and os.environ["TF_XLA_FLAGS"].count("cache_directory") == 1
+    compile_cache.inherit_none()  # not its own
+    assert "cache_directory" in os.environ["TF_XLA_FLAGS"]
+    monkeypatch.setattr(compile_cache, "_lock", None)
+    compile_cache.inherit_none()
+    assert os.environ["TF_XLA_FLAGS"] == "--before"
 
 
 def test_a_folder_that_cannot_be_used_is_no_reason_to_fail(tmp_path, monkeypatch):

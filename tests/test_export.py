@@ -258,6 +258,9 @@ def test_what_no_example_can_be_is_refused(mixed_model):
         (tokens.astype(float), ["words"] * 2, r"tokens must be int32 \[B, 4\], given float64"),
         (rows, ["sums"], "each example needs a task, given are 2 rows and 1 tasks"),
         (rows, [1, 4], "task 4 is unknown; known are light, sums, words, sign"),
+        (rows, [1.0, 1.0], "task 1.0 is unknown; known are light, sums, words, sign"),
+        (rows, [True, True], "task True is unknown; known are light, sums, words, sign"),
+        (images[:, :0], ["light"] * 2, "images must be uint8"),
         (rows[:0], [], "there are no examples; give one at least"),
         (images[..., 0], [0, 0], r"images must be uint8 \[B, h, w, 1\], given uint8 \[2, 6, 5\]"),
     ]

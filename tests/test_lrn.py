@@ -14,10 +14,12 @@ from test_objectives import of_example
 from lrn_tf.data.benchmarks import asked, load
 from lrn_tf.data.examples import DeviceExamples, shuffled_rows
 from lrn_tf.data.problem import BY_TASK, CLASSES, NUMBERS, InputSpec, Problem, TaskSpec
+from lrn_tf.devices.precision import layers_compute_in
 from lrn_tf.learning import ppo
 from lrn_tf.methods.build import build
 from lrn_tf.methods.lrn import LRNMethod
-from lrn_tf.modules.built_in import paper
+from lrn_tf.methods.network import LRN
+from lrn_tf.modules import built_in
 from lrn_tf.modules.task_paths import kinds_of_tasks, paths_of_tasks
 from lrn_tf.modules.weights import split
 from lrn_tf.router.actors import DecoderActor, PointerActor
@@ -502,7 +504,7 @@ def test_only_modules_with_a_rival_get_a_bonus(heads, copies, left_out):
     """Unless there is no rival at all."""
 
     def kinds(problem, dup):
-        return [dataclasses.replace(k, dup=copies.get(k.name, k.dup)) for k in paper(problem, dup)]
+        return [dataclasses.replace(k, dup=copies.get(k.name, k.dup)) for k in built_in.paper(problem, dup)]
 
     problem = dataclasses.replace(images_of((8, 8, 1), 3), heads=heads)
     lrn = build(problem, dataclasses.replace(SETTINGS, bonus=2.0), kinds)
@@ -628,6 +630,22 @@ def test_a_batch_of_several_inputs_is_learned(mixed):
     assert np.mean(history["train/accuracy"][-10:]) > 0.9
     assert np.isfinite(list(history.values())).all()
     assert set(history) == set(lrn.metrics)
+
+
+def test_what_users_have_is_standardised_before_it_is_rounded():
+    """Keras would make it bfloat16 at once, where that is what layers compute in."""
+
+    def model(mean):
+        rows = InputSpec("rows", (1,), "float32", (mean,), (1.0,))
+        of_rows = Problem("p", (rows,), (TaskSpec("t", "rows", CLASSES, ("a", "b", "c")),))
+        keras.utils.set_random_seed(0)
+        return LRN(built_in.mixed(of_rows, 1), of_rows, depth=2, d_model=8, actor="pointer")
+
+    x = np.array([[-1.0], [0.5], [1.25]], np.float32)
+    with layers_compute_in("bfloat16"):
+        far, near = model(1000.0)(x + 1000, [0] * 3), model(0.0)(x, [0] * 3)
+    np.testing.assert_array_equal(far, near)
+    assert len(np.unique(far[:, 0])) == 3
 
 
 # --- Many steps

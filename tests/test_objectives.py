@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from lrn_tf.data.mixup import Mixed
 from lrn_tf.data.problem import CLASSES, LABELS, NUMBERS, InputSpec, Problem, TaskSpec
-from lrn_tf.learning.objectives import Objectives
+from lrn_tf.learning.objectives import RATED, Objectives
 
 BATCH = 40
 MOMENTS = {1: ((50.0,), (7.0,)), 3: ((-2.0, 1000.0, 0.0), (0.5, 300.0, 1.0))}
@@ -137,7 +137,7 @@ def test_the_mean_of_what_is_right_leaves_numbers_out(given):
     right = objectives.right(logits, tasks, targets)
     _, expected, _ = by_hand(made, logits, tasks, targets)
     counts = [made.tasks[k].form != NUMBERS for k in tasks.numpy()]
-    assert objectives.has_accuracy == any(counts)
+    assert ("train/accuracy" in objectives.metrics) == any(counts)
     wanted = expected[counts].mean() if any(counts) else 0
     assert float(objectives.mean_right(right, tasks)) == pytest.approx(wanted, abs=1e-6)
 
@@ -145,7 +145,10 @@ def test_the_mean_of_what_is_right_leaves_numbers_out(given):
 def test_the_mean_of_what_is_right_in_a_batch_of_numbers_only():
     made = PROBLEMS["classes and numbers"]
     objectives = Objectives(made)
-    assert float(objectives.mean_right(tf.zeros(4), tf.ones(4, tf.int32))) == 0
+    numbers, classes = tf.ones(4, tf.int32), tf.constant([1, 1, 0, 1])
+    assert float(objectives.mean_right(tf.zeros(4), numbers)) == 0
+    for tasks, rated in ((numbers, 0), (classes, 1)):
+        assert float(objectives.means(tf.zeros(4), tf.zeros(4), tasks)[RATED]) == rated
 
 
 def test_weights(given):

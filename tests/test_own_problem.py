@@ -188,6 +188,13 @@ def test_the_cache_cannot_be_left_when_it_is_in_use():
         lrn_tf.train("digits_mtl", cache=False)
 
 
+def test_there_must_be_images_to_change(tmp_path):
+    rows = lrn_tf.Task("t", np.random.default_rng(0).normal(size=(40, 3)), np.arange(40) % 2)
+    with pytest.raises(lrn_tf.UserError, match="--augment=flip has no images to change"):
+        lrn_tf.train([rows], "mixed", workdir=str(tmp_path / "run"), augment="flip")
+    assert not (tmp_path / "run").exists()
+
+
 def test_from_python(tmp_path):
     import own_problem
 

@@ -270,6 +270,17 @@ def test_multiply_adds_of_a_sum_over_indices(equation, shapes, count):
     assert cost.multiply_adds(Product(), first[1:]) == count
 
 
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_multiply_adds_of_a_recurrent_layer_are_those_of_all_steps(bidirectional):
+    steps, given, units = 10, 8, 16
+    layer = keras.layers.LSTM(units)
+    if bidirectional:
+        layer = keras.layers.Bidirectional(layer)
+    layer.build((None, steps, given))
+    count = steps * (given + units) * 4 * units
+    assert cost.multiply_adds(layer, (steps, given)) == count * (1 + bidirectional)
+
+
 def test_multiply_adds_by_hand():
     image = InputSpec("images", (8, 6, 3), "uint8", (0.0,) * 3, (1.0,) * 3)
     tasks = [TaskSpec(name, "images", CLASSES, tuple("abcde")) for name in ("one", "two")]

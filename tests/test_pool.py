@@ -200,6 +200,20 @@ def test_a_layer_must_return_what_its_kind_declares():
         build_layer(kind("x", HIDDEN, (3,), (3,), dense(4)))
 
 
+@pytest.mark.parametrize(
+    "taken, layer, said",
+    [
+        ((64,), lambda: keras.layers.Conv2D(4, 3), "its layer raised ValueError: "),
+        ((64,), lambda: 1 // 0, "its layer raised ZeroDivisionError: "),
+        ((64,), lambda: None, "its layer raised "),
+    ],
+)
+def test_a_layer_that_cannot_be_made_is_named(taken, layer, said):
+    """In a line of its own, not in Keras' traceback: it is a user's."""
+    with pytest.raises(UserError, match=f"^kind x: {said}"):
+        smallest(kind("x", HIDDEN, taken, (3,), layer)).count_parameters()
+
+
 @pytest.mark.parametrize("layer", [keras.layers.BatchNormalization, lambda: keras.layers.Dropout(0.5)])
 def test_layers_with_state_are_refused(layer):
     with pytest.raises(ValueError, match="kind x: modules cannot have state"):

@@ -359,7 +359,11 @@ def test_a_run_that_started_from_another(mixed_run, tmp_path):
     given = dict(benchmark=f"{mixed_run}/tasks.py:tasks", pool="mixed", dup=1, depth=3, d_model=8)
     given |= dict(actor="pointer", batch_size=32, minibatch_size=32, seed=1, max_steps=1)
     given |= dict(method="random_route", pictures_every=0)
-    train(resolve({**given, "workdir": str(tmp_path / "run"), "init_from": str(mixed_run / "run")}))
+    first = shutil.copytree(mixed_run / "run", tmp_path / "first")
+    asked = resolve({**given, "workdir": str(tmp_path / "run"), "init_from": str(first)})
+    train(asked)
+    shutil.rmtree(first)
+    train(asked)  # what it has learned itself needs the other no more
     report(str(tmp_path / "run"), str(tmp_path / "page"), benchmark=given["benchmark"])
     found = assert_stands_alone((tmp_path / "page" / "index.html").read_text())
     line = last_line(tmp_path / "run")

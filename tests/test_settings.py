@@ -274,6 +274,8 @@ def test_allowed_values(name, allowed, refused):
         ({"batch_size": 32}, "--minibatch_size=64 does not divide --batch_size=32"),
         ({"freeze": "modules"}, "--freeze=modules needs a trained network; give --init_from=RUN"),
         ({"init_from": "a run", "imitation": 5}, "--imitation=5 would unlearn"),
+        ({"schedule": "one_cycle", "lr_decay": 0.5}, "--lr_decay=0.5 is not for --schedule=one_cycle"),
+        ({"schedule": "one_cycle", "lr_every": 3}, "--lr_every=3 is not for --schedule=one_cycle"),
         ({"d_model": 66}, "--d_model=66 is not a multiple of the router's 4 heads"),
     ],
 )

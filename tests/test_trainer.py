@@ -28,6 +28,7 @@ from lrn_tf.data.benchmarks import Benchmark
 from lrn_tf.data.examples import Examples, shuffled_rows
 from lrn_tf.data.problem import NUMBERS, InputSpec, Problem, TaskSpec
 from lrn_tf.errors import UserError
+from lrn_tf.learning.objectives import RATED
 from lrn_tf.methods.method import Prediction
 from lrn_tf.training import trainer
 
@@ -330,6 +331,24 @@ class Regression:
     def predict(self, rows, tasks):
         batch = tasks.shape[0]
         return Prediction(self._answer(rows, tasks), tf.zeros((batch, 0), tf.int32), tf.zeros(batch))
+
+
+class Sometimes(Softmax):
+    """Whose every second batch has no accuracy."""
+
+    metrics = (*Softmax.metrics, RATED)
+
+    def train_step(self, images, tasks, labels, seed, learning_rate):
+        found = super().train_step(images, tasks, labels, seed, learning_rate)
+        rated = tf.cast(seed[1] % 2, tf.float32)
+        return {**found, "train/accuracy": 0.75 * rated, RATED: rated}
+
+
+def test_the_training_accuracy_is_that_of_batches_that_have_one(tmp_path):
+    run(tmp_path, make=Sometimes)
+    found = [line["train_accuracy"] for line in lines(tmp_path)]
+    assert found == [pytest.approx(0.75)] * EPOCHS
+    assert RATED not in lines(tmp_path)[0]["metrics"]
 
 
 def test_tasks_that_ask_for_numbers_have_errors_and_no_accuracy(tmp_path, capsys):

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import tensorflow as tf
+from made_runs import make_run
 
 from lrn_tf.data import benchmarks
 from lrn_tf.data.problem import InputSpec, Problem, TaskSpec
@@ -12,6 +13,7 @@ from lrn_tf.data.tasks import Task
 from lrn_tf.errors import UserError
 from lrn_tf.methods.lrn import LRNMethod
 from lrn_tf.settings import resolve
+from lrn_tf.training import train
 from lrn_tf.training.transfer import as_seen_by, start_from
 
 SMALL = dict(pool="mixed", heads="task", dup=2, depth=3, d_model=8, actor="pointer", batch_size=16)
@@ -115,6 +117,22 @@ def test_another_width_keeps_modules_alone(old):
     np.testing.assert_array_equal(weights(method, 0)[0], weights(old, 0)[0])
 
 
+def test_output_modules_are_known_by_what_they_answer(old):
+    """Their kind's name in a built-in pool depends on how many answers other tasks have."""
+    method = method_of(problem_of("bb"), 2)
+    ours, theirs = ({kind.name for kind in of.pool.kinds if kind.role == "output"} for of in (method, old))
+    assert ours == {"out"} and not ours & theirs
+    said = start_from(old, method, freeze=False)
+    assert f"known before: {len(method.pool)} of {len(method.pool)} modules, 1 of 1 tasks" in said
+
+
+def test_only_a_router_can_be_started_from(tmp_path):
+    other = make_run(tmp_path / "other", [0.5], method="unrouted", heads="task")
+    with pytest.raises(UserError, match="is a run of --method=unrouted, which has no router; give"):
+        train.run(resolve({**SMALL, "init_from": other, "workdir": str(tmp_path / "run")}))
+    assert not (tmp_path / "run").exists()
+
+
 def test_nothing_known_is_refused(old):
     image = Task("x", np.zeros((9, 6, 6, 1), np.uint8), np.arange(9) % 3)
     problem = benchmarks.load(benchmarks.own("other", [image]), benchmarks.Choice()).problem
@@ -134,3 +152,23 @@ def test_known_inputs_are_standardised_as_before():
     other = dataclasses.replace(problem((3.0, 4.0)).inputs[0], shape=(3,), mean=(0.0,) * 3, std=(1.0,) * 3)
     changed = dataclasses.replace(problem((3.0, 4.0)), inputs=(other,))
     assert as_seen_by(problem((1.0, 2.0)), changed) == changed
+
+
+@pytest.mark.parametrize("before, now, seen", [(9, 7, 9), (7, 9, 9)])
+def test_tokens_have_room_for_those_that_are_known(before, now, seen):
+    def problem(vocabulary):
+        tokens = InputSpec("tokens", (5,), "int32", (), (), vocabulary)
+        return Problem("p", (tokens,), (TaskSpec("t", "tokens", "classes", ("a", "b")),))
+
+    assert as_seen_by(problem(before), problem(now)).inputs[0].vocabulary == seen
+
+
+def test_numbers_are_told_on_the_scale_that_was_learned():
+    rows = InputSpec("rows", (2,), "float32", (0.0, 0.0), (1.0, 1.0))
+
+    def problem(name, mean):
+        return Problem("p", (rows,), (TaskSpec(name, "rows", "numbers", ("size",), mean, (2.0,)),))
+
+    known, moved = problem("size", (100.0,)), problem("size", (150.0,))
+    assert as_seen_by(known, moved).tasks[0].mean == (100.0,)
+    assert as_seen_by(problem("weight", (100.0,)), moved) == moved

@@ -62,6 +62,8 @@ def show(wanted: dict[Settings, str], found: dict[Settings, Run]) -> None:
     from lrn_tf.data import benchmarks
     from lrn_tf.results import curves
 
+    if any(run.lines[-1].eval_accuracy is None for run in found.values()):
+        raise UserError("accuracy is what is compared, and all tasks ask for numbers; give other tasks")
     rows, data = [], {}
     for settings, run in found.items():
         if (seed := settings.seed) not in data:

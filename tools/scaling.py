@@ -22,6 +22,7 @@ import dataclasses
 import functools
 import pathlib
 
+import grid
 import numpy as np
 import tensorflow as tf
 from absl import flags
@@ -121,6 +122,7 @@ def draw(rows, path, title):
 
 def main(_):
     asked = lrn_main.settings_from_flags()
+    grid.refuse(lrn_main.given(), ("augment", "mixup", "init_from", "imitation"))
     if "unrouted" in METHODS.value:
         raise UserError("--methods=unrouted has no layers of its own to compare; leave it out")
     device, _ = start(asked)

@@ -28,6 +28,7 @@ import pathlib
 import statistics
 
 import apart
+import grid
 import numpy as np
 from absl import flags
 
@@ -101,6 +102,7 @@ def transfer(settings, folder):
 
 
 def main(_):
+    grid.refuse(lrn_main.given(), ("init_from", "freeze", "imitation", "workdir"))
     settings, folder, rows = lrn_main.settings_from_flags(), pathlib.Path(flags.FLAGS.output), []
     folder.mkdir(parents=True, exist_ok=True)
     last = {way: [] for way in WAYS}

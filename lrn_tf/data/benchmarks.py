@@ -317,7 +317,8 @@ def _packed(examples, drawn, size):
         array = array if len(used) == len(array) else array[used]
         if size and _are_images(array) and array.shape[1:3] != (size, size):
             array = np.concatenate(
-                [preprocessing.resize(chunk, (size, size)).numpy() for chunk in _chunks(array)]
+                [np.zeros((0, size, size, array.shape[3]), np.uint8)]  # there may be none
+                + [preprocessing.resize(chunk, (size, size)).numpy() for chunk in _chunks(array)]
             )
         inputs.append(array)
     target = examples.target if examples.target.ndim == 2 else examples.target.astype(np.int32)

@@ -4,8 +4,9 @@ import dataclasses
 import functools
 import itertools
 import keyword
+import numbers
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 Shape = tuple[int, ...]
 
@@ -157,6 +158,21 @@ class Problem:
 
     def _space_name(self, task):
         return task.name if self.heads == BY_TASK else f"{task.width} {task.form}"
+
+    def numbers_of(self, tasks: Iterable) -> list[int]:
+        """The numbers of tasks that are given by number or by name.
+
+        Raises:
+            ValueError: one is unknown.
+        """
+        names = self.task_names
+        known: dict[str | int, int] = {name: k for k, name in enumerate(names)}
+        known |= zip(range(len(names)), range(len(names)), strict=True)
+        for task in tasks:
+            # A dict takes 1.0 and True for 1.
+            if not isinstance(task, str | numbers.Integral) or isinstance(task, bool) or task not in known:
+                raise ValueError(f"task {task!r} is unknown; known are {', '.join(names)}")
+        return [known[task] for task in tasks]
 
     def the_image(self, who: str) -> InputSpec:
         """The only input.

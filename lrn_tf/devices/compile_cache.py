@@ -13,6 +13,7 @@ import importlib.metadata
 import os
 import pathlib
 import platform
+import re
 import shutil
 import tempfile
 import zlib
@@ -21,6 +22,10 @@ LIMIT = 10**9  # bytes
 # Below that much free space nothing is kept: TensorFlow fails where it cannot write a program.
 FREE = 2 * 10**8
 ENDING = ".pb"
+# What `use` adds to TF_XLA_FLAGS.
+MINE = re.compile(
+    r"--tf_xla_persistent_cache_directory=\S*/lrn_tf/\w+/live-\S+ --tf_xla_persistent_cache_read_only=false"
+)
 # Of this process's folder, whose lock says that it lives.
 _lock = None
 
@@ -32,6 +37,7 @@ def use() -> None:
     anew. A user's own TF_XLA_FLAGS with a cache are left as they are.
     """
     global _lock
+    inherit_none()
     flags = os.environ.get("TF_XLA_FLAGS", "")
     if _lock is not None or "persistent_cache" in flags:
         return
@@ -42,6 +48,12 @@ def use() -> None:
         os.environ["TF_XLA_FLAGS"] = (
             f"{flags} --tf_xla_persistent_cache_directory={mine} --tf_xla_persistent_cache_read_only=false"
         ).strip()
+
+
+def inherit_none() -> None:
+    """Forgets the folder of the process that started this one: it is deleted when that one ends."""
+    if _lock is None and (flags := os.environ.get("TF_XLA_FLAGS")):
+        os.environ["TF_XLA_FLAGS"] = MINE.sub("", flags).strip()
 
 
 def _machine():

@@ -35,6 +35,8 @@ def import_tensorflow(cache: bool = True) -> None:
     """
     if cache:
         compile_cache.use()
+    else:
+        compile_cache.inherit_none()
     quiet = "TF_CPP_MIN_LOG_LEVEL" not in os.environ
     # Not even errors: the compile cache brings false alarms, and what fails is raised as well.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -9,6 +9,7 @@ from lrn_tf.data.mixup import Mixed
 from lrn_tf.data.problem import CLASSES, LABELS, NUMBERS, Problem
 
 IMPOSSIBLE = -1e9  # the logit of a class that a task does not have
+RATED = "train/rated"  # whether a batch has an accuracy
 
 
 class Objectives:
@@ -20,7 +21,6 @@ class Objectives:
 
     Attributes:
         forms: the forms of answers that any task asks for.
-        has_accuracy: whether any asks for something else than numbers.
         metrics: the names of those of `means` that mean something.
 
     All methods take `logits`, float32 `[B, C]`, what output modules return, with arbitrary numbers after a
@@ -39,8 +39,11 @@ class Objectives:
             if task.form == NUMBERS and task.mean:
                 self._mean[k, : task.width], self._std[k, : task.width] = task.mean, task.std
         self._weight = np.array([task.weight for task in tasks], np.float32)
-        self.has_accuracy = self.forms != [NUMBERS]
-        self.metrics = ("train/loss", "train/accuracy")[: 1 + self.has_accuracy]
+        self.metrics = ("train/loss", "train/accuracy", RATED)
+        if NUMBERS not in self.forms:
+            self.metrics = self.metrics[:2]
+        elif self.forms == [NUMBERS]:
+            self.metrics = self.metrics[:1]
 
     def loss(self, logits, tasks, targets):
         """The loss of each example, float32 `[B]`, without its task's weight.
@@ -80,8 +83,13 @@ class Objectives:
         return tf.gather(tf.constant(self._weight), tasks)
 
     def means(self, losses, right, tasks) -> dict[str, tf.Tensor]:
-        """The mean loss and accuracy of a batch, by their names as TensorBoard tags: those in `metrics`."""
+        """The mean loss and accuracy of a batch, by their names as TensorBoard tags: those in `metrics`.
+
+        `RATED` is 1, or 0 where all examples ask for numbers and the accuracy, 0, means nothing.
+        """
         found = {"train/loss": tf.reduce_mean(losses), "train/accuracy": self.mean_right(right, tasks)}
+        if RATED in self.metrics:
+            found[RATED] = 1 - tf.reduce_min(tf.cast(self.asks_for(NUMBERS, tasks), tf.float32))
         return {name: found[name] for name in self.metrics}
 
     def mean_right(self, right, tasks):

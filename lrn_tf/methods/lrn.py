@@ -32,12 +32,11 @@ class LRNMethod(Modular):
     Attributes:
         weights: of all modules and the router.
         network: the Keras model that is learned.
-        metrics: names of the scalars of `train_step`: `SCALARS`, and `OF_EACH_STEP` of each step.
+        metrics: names of the scalars of `train_step`: of the objectives, `SCALARS`, and `OF_EACH_STEP` of
+            each step.
     """
 
     SCALARS = (
-        "train/loss",
-        "train/accuracy",
         "losses/policy_loss",
         "losses/value_loss",
         "losses/entropy",
@@ -61,7 +60,8 @@ class LRNMethod(Modular):
         self.network = LRN(pool, problem, **{name: getattr(settings, name) for name in of_network})
         super().__init__(self.network.process, self.network.modules, problem, settings)
         self.metrics = (
-            *(n for n in self.SCALARS if n != "train/accuracy" or self.objectives.has_accuracy),
+            *self.objectives.metrics,
+            *self.SCALARS,
             *(["route/gflop"] if settings.price else []),
             *(f"{group}/step_{t + 1}" for group in self.OF_EACH_STEP for t in range(settings.depth)),
         )

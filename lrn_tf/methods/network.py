@@ -60,7 +60,8 @@ class LRN(keras.Model):
         input_scale: float = 0.1,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        # Keras would round floats to the layers' type before they are standardised.
+        super().__init__(autocast=False, **kwargs)
         self._config = dict(
             depth=depth, d_model=d_model, actor=actor, actor_scale=actor_scale, input_scale=input_scale
         )
@@ -100,12 +101,8 @@ class LRN(keras.Model):
             float32 `[B, C]`, probabilities of classes or labels, or numbers in the user's units; 0 after a
             task's own answers.
         """
-        names = self.problem.task_names
         if isinstance(tasks, list | tuple | np.ndarray):
-            unknown = [task for task in tasks if isinstance(task, str) and task not in names]
-            if unknown:
-                raise ValueError(f"task {unknown[0]!r} is unknown; known are {', '.join(names)}")
-            tasks = [names.index(task) if isinstance(task, str) else task for task in tasks]
+            tasks = self.problem.numbers_of(tasks)
         return super().__call__(inputs, tasks=tf.cast(tf.convert_to_tensor(tasks), tf.int32))
 
     def call(self, inputs, tasks):

@@ -13,11 +13,14 @@ def operations(layer: keras.layers.Layer, shape: Signature, tokens: bool = False
     """Floating-point operations of one example's way through a layer, by the name of TensorFlow's op.
 
     Args:
-        layer: built.
+        layer: built, for this alone: recurrent layers are unrolled.
         shape: of what the layer takes, without the batch.
         tokens: whether that are whole numbers.
     """
     given = tf.TensorSpec((1, *shape), tf.int32 if tokens else layer.compute_dtype)
+    for inner in layer._flatten_layers():
+        if hasattr(inner, "unroll"):  # the profiler counts the body of a loop once
+            inner.unroll = True
     graph = tf.function(lambda x: layer(x), autograph=False).get_concrete_function(given)
     profiler = tf.compat.v1.profiler
     options = profiler.ProfileOptionBuilder

@@ -277,8 +277,26 @@ def build_layer(kind: Kind, tokens: bool = False) -> keras.layers.Layer:
         tokens: whether what it takes are whole numbers.
 
     Raises:
-        UserError: the layer's output is not what the kind promises, or it has state.
+        UserError: the layer cannot be made for the kind's input, its output is not what the kind promises,
+            or it has state.
     """
+    try:
+        layer = _built(kind, tokens)
+        output = tuple(layer.compute_output_shape((None, *kind.input)))[1:]
+    except (MemoryError, tf.errors.OpError):
+        raise
+    except Exception as error:  # of the user's code, or of Keras
+        said = " ".join(str(error).split())[:300]
+        raise UserError(f"kind {kind.name}: its layer raised {type(error).__name__}: {said}") from error
+    if output != kind.output:
+        raise UserError(f"kind {kind.name}: its layer returns {output}, declared is {kind.output}")
+    idle = _idle_seeds(layer)
+    if state := [v.path for v in layer.non_trainable_variables if v.path not in idle]:
+        raise UserError(f"kind {kind.name}: modules cannot have state, but its layer has {state}")
+    return layer
+
+
+def _built(kind, tokens):
     # Called without state, a layer leaves its own weights uncast, but not those of layers inside it.
     layers = [kind.layer()]
     if tokens:
@@ -288,12 +306,6 @@ def build_layer(kind: Kind, tokens: bool = False) -> keras.layers.Layer:
         layers.insert(0, keras.Input(kind.input, dtype="int32"))
     layer = keras.Sequential(layers)
     layer.build((None, *kind.input))
-    output = tuple(layer.compute_output_shape((None, *kind.input)))[1:]
-    if output != kind.output:
-        raise UserError(f"kind {kind.name}: its layer returns {output}, declared is {kind.output}")
-    idle = _idle_seeds(layer)
-    if state := [v.path for v in layer.non_trainable_variables if v.path not in idle]:
-        raise UserError(f"kind {kind.name}: modules cannot have state, but its layer has {state}")
     return layer
 
 

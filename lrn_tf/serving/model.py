@@ -2,7 +2,6 @@
 
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -63,10 +62,7 @@ class Model:
         """
         if np.ndim(tasks) == 0:  # the letters of a name would be taken for tasks
             raise ValueError(f"each example needs a task, given is {tasks!r}; give a list of as many")
-        numbers: list[Any] = [self.tasks.index(task) if task in self.tasks else task for task in tasks]
-        for task in numbers:
-            if task not in range(len(self.tasks)):
-                raise ValueError(f"task {task!r} is unknown; known are {', '.join(self.tasks)}")
+        numbers = self.problem.numbers_of(tasks)
         import tensorflow as tf
 
         names = [spec.name for spec in self.problem.inputs]
@@ -97,6 +93,7 @@ def _checked(spec, inputs, needed):
         (x.dtype != spec.dtype and x.dtype.kind not in ALIKE[spec.dtype])
         or x.ndim != 1 + len(spec.shape)
         or shape != spec.shape[2 if spec.is_image else 0 :]
+        or 0 in x.shape[1:]
     ):
         sizes = (
             "B, h, w, " + str(spec.shape[2]) if spec.is_image else ", ".join(["B", *map(str, spec.shape)])

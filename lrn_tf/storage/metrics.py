@@ -33,8 +33,8 @@ class EpochMetrics:
         epoch: counted from 1.
         step: how many there were at its end.
         split: "test" or "validation": `lrn_tf.settings.Settings.split`.
-        train_accuracy: the mean over batches. None where every task asks for numbers, and so is
-            `eval_accuracy`.
+        train_accuracy: the mean over batches that have one. None where every task asks for numbers, and so
+            is `eval_accuracy`.
         eval_accuracy_per_task: by the name of the task; of those that ask for classes or labels.
         eval_mae_per_task: of those that ask for numbers, mean absolute errors in their units.
         eval_r2_per_task: likewise; 1 is all right, 0 what a constant can do.

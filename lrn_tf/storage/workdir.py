@@ -42,7 +42,7 @@ class Workdir:
         Raises:
             UserError: it holds a run with other settings, or any run under --noresume.
         """
-        held = self._held()
+        held = self.held()
         if held is None:
             return
         asked, free = dataclasses.asdict(self._settings), free_on_resume(self._settings)
@@ -62,8 +62,17 @@ class Workdir:
                 f" another --workdir"
             )
 
-    def _held(self):
-        """The config.json of the run that the folder holds; None if there is none."""
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether the run has saved a state, damaged or not."""
+        return any(self.checkpoints.glob("step-*.index"))
+
+    def held(self) -> Config | None:
+        """The config.json of the run that the folder holds; None if there is none.
+
+        Raises:
+            UserError: it cannot be read.
+        """
         try:
             return Config.from_json(read(self._config))
         except (FileNotFoundError, NotADirectoryError):
@@ -121,16 +130,17 @@ class Workdir:
                 f" command again to start anew"
             )
 
-    def create(self, about: About) -> None:
+    def create(self, about: About, through: bool = False) -> None:
         """Makes the folder and writes config.json.
 
         Args:
             about: what it shall say besides the settings.
+            through: there is nothing left to train, so that config.json stays what made the weights.
 
         Raises:
             UserError: the folder cannot be written, or holds a run on other data or with another pool.
         """
-        held = self._held()
+        held = self.held()
         if held is not None and (different := unlike(held.about, about)):
             raise UserError(
                 f"--workdir={self.path} holds a run on other data or with other modules: {different}; give"
@@ -145,7 +155,8 @@ class Workdir:
         )
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
-            replace(self._config, config.to_json())
+            if not (held and through):
+                replace(self._config, config.to_json())
         except OSError as error:
             raise unwritable("workdir", self.path, error) from error
 

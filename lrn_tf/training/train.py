@@ -83,12 +83,12 @@ def run(settings: Settings, source: Callable[..., Drawn] | None = None, kinds=No
         kinds = settings.own("pool") if kinds is None else kinds
         named, choice = (source, benchmarks.choice_of(settings)) if source else benchmarks.asked(settings)
         benchmark = benchmarks.load(named, choice)
+        if settings.augment != "none" and all(len(of.shape) != 3 for of in benchmark.problem.inputs):
+            raise UserError(f"--augment={settings.augment} has no images to change; leave it out")
         known = None
         if settings.init_from:
-            learned = read(settings.init_from)
-            known, _ = restore_method(learned, kinds)
-            seen = as_seen_by(learned.about["problem"], benchmark.problem)
-            benchmark = dataclasses.replace(benchmark, problem=seen)
+            known, problem = _begun_with(settings, workdir, kinds)
+            benchmark = dataclasses.replace(benchmark, problem=as_seen_by(problem, benchmark.problem))
         if first:
             describe(benchmark, settings, kinds)
         print(f"device: {device}{distribution.describe(strategy)}", file=sys.stderr)
@@ -100,6 +100,22 @@ def run(settings: Settings, source: Callable[..., Drawn] | None = None, kinds=No
                     print(said, file=sys.stderr)
                 del known
         return Outcome(method, Trainer(method, benchmark, settings, workdir, strategy).run(), first)
+
+
+def _begun_with(settings, workdir, kinds):
+    """The method that --init_from has learned, and its problem.
+
+    Once the run has a checkpoint of its own there is no method, and the other run may be gone.
+    """
+    if workdir.has_checkpoint and (held := workdir.held()):
+        return None, held.about["problem"]
+    learned = read(settings.init_from)
+    if (method := learned.asked.method) not in LRNS:
+        raise UserError(
+            f"--init_from={settings.init_from} is a run of --method={method}, which has no router; give a"
+            f" run of one of: {', '.join(LRNS)}"
+        )
+    return restore_method(learned, kinds)[0], learned.about["problem"]
 
 
 def start(settings: Settings) -> tuple[str, tf.distribute.Strategy]:

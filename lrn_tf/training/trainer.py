@@ -16,6 +16,7 @@ from lrn_tf.data.images import augment
 from lrn_tf.data.mixup import mix
 from lrn_tf.devices import distribution, replicas
 from lrn_tf.errors import UserError
+from lrn_tf.learning.objectives import RATED
 from lrn_tf.learning.schedule import learning_rate
 from lrn_tf.methods.method import Method
 from lrn_tf.modules.pool import describe
@@ -90,7 +91,7 @@ class Trainer:
         """
         with self.workdir.lock() if self._worker == 0 else contextlib.nullcontext():
             if self._worker == 0:
-                self.workdir.create(self._about())
+                self.workdir.create(self._about(), self._checkpoints.newest >= self.last_step)
                 self._summaries = Summaries(self.workdir.path)
                 self._summaries.settings(self.settings)
             step = self._start()
@@ -223,7 +224,7 @@ class Trainer:
         The epoch has had `steps` steps, the last one at learning rate `rate`; `times` are those that this
         process took, in seconds.
         """
-        averages, evaluation = self._averages(steps), self._evaluate()
+        averages, evaluation = self._means(self._sums.numpy(), steps), self._evaluate()
         if not math.isfinite(evaluation.mean_loss):
             raise self._diverged(f"the loss on the {SPLITS[self.settings.split]} was not finite", step)
         line = EpochMetrics(
@@ -289,7 +290,7 @@ class Trainer:
         """Reads the sums: to the progress bar, to TensorBoard, and to stop early when a loss broke."""
         self._check_finite()
         sums = self._sums.numpy()
-        recent = dict(zip(self.method.metrics, (sums - seen[1]) / max(done - seen[0], 1), strict=True))
+        recent = self._means(sums - seen[1], max(done - seen[0], 1))
         epoch = -(-step // self.steps_per_epoch)
         if self._worker > 0:
             return done, sums
@@ -327,9 +328,12 @@ class Trainer:
             if variable.dtype.is_floating and not tf.reduce_all(tf.math.is_finite(variable)):
                 raise self._diverged("a weight was not finite", step)
 
-    def _averages(self, steps):
-        values = self._sums.numpy() / steps
-        return {name: float(value) for name, value in zip(self.method.metrics, values, strict=True)}
+    def _means(self, sums, steps):
+        """What was summed up over steps, by name; the accuracy is that of the steps which have one."""
+        found = dict(zip(self.method.metrics, map(float, sums / steps), strict=True))
+        if rated := found.pop(RATED, 0.0):
+            found["train/accuracy"] /= rated
+        return found
 
 
 def _row(line):

@@ -1,5 +1,6 @@
 """Starting from a trained network: what is known by name keeps its weights, what is new gets new ones."""
 
+import collections
 import dataclasses
 
 import numpy as np
@@ -11,21 +12,34 @@ from lrn_tf.modules.pool import Pool
 
 
 def as_seen_by(old: Problem, problem: Problem) -> Problem:
-    """A problem whose inputs are standardised as those of the same name, shape and type in an old one."""
+    """A problem of which a network that has learned an old one sees what it knows as it did there.
+
+    Inputs of the same name, shape and type, and numbers that are asked for by a task of the same name, are
+    standardised as they were; tokens have room for as many as there were.
+    """
     known = {(given.name, given.shape, given.dtype): given for given in old.inputs}
+    answered = {(task.name, task.form, task.width): task for task in old.tasks}
 
     def seen(given):
-        same = known.get((given.name, given.shape, given.dtype))
-        return given if same is None else dataclasses.replace(given, mean=same.mean, std=same.std)
+        same = known.get((given.name, given.shape, given.dtype), given)
+        vocabulary = max(given.vocabulary, same.vocabulary)
+        return dataclasses.replace(given, mean=same.mean, std=same.std, vocabulary=vocabulary)
 
-    return dataclasses.replace(problem, inputs=tuple(map(seen, problem.inputs)))
+    def told(task):
+        same = answered.get((task.name, task.form, task.width), task)
+        return dataclasses.replace(task, mean=same.mean or task.mean, std=same.std or task.std)
+
+    return dataclasses.replace(
+        problem, inputs=tuple(map(seen, problem.inputs)), tasks=tuple(map(told, problem.tasks))
+    )
 
 
 def start_from(old: LRNMethod, method: LRNMethod, freeze: bool) -> str:
     """Gives a new method what another one has learned; says what that is.
 
-    Modules are known by the name of their kind, the label space that they answer and their place; tasks and
-    inputs by their names; the rest of the router if its parts have the same shapes.
+    Modules are known by the name of their kind and their place in it, output modules by the label space
+    that they answer instead of the name; tasks and inputs by their names; the rest of the router if its
+    parts have the same shapes.
 
     Args:
         old: has learned.
@@ -54,11 +68,15 @@ def start_from(old: LRNMethod, method: LRNMethod, freeze: bool) -> str:
 
 def _places(pool: Pool) -> dict[tuple, int]:
     """The modules by what tells that they are the same in another pool."""
-    found = {}
+    found: dict[tuple, int] = {}
+    counts: collections.Counter = collections.Counter()
     for k, kind in enumerate(pool.kinds):
         for i, m in enumerate(pool.modules(k)):
-            space = kind.serves[i // kind.dup] if kind.serves else ""
-            found[kind.name, kind.input, kind.output, space, i % kind.dup] = m
+            # What output kinds are called may depend on what other tasks there are.
+            called = ("serves", kind.serves[i // kind.dup]) if kind.serves else ("called", kind.name)
+            place = (*called, kind.input, kind.output)
+            found[*place, counts[place]] = m
+            counts[place] += 1
     return found
 
 
