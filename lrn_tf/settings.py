@@ -365,6 +365,10 @@ class Settings:
         """What is evaluated on: the test images, or validation images held out of the training images."""
         return "validation" if self.validation else "test"
 
+    def last_step(self, steps_per_epoch: int) -> int:
+        """How many steps there are, of --epochs or --max_steps."""
+        return min(self.epochs * steps_per_epoch, self.max_steps or sys.maxsize)
+
     def own(self, name: str) -> typing.Callable | None:
         """The user's function that a setting names, such as "pool"; None if it names something else.
 

@@ -106,7 +106,7 @@ def assert_same_epoch(ours, theirs):
 LRN = (
     "--method=lrn",
     "--dup=2",
-    "--depth=3",
+    "--depth=2",
     "--d_model=16",
     "--minibatch_size=16",
     "--actor=pointer",
@@ -119,7 +119,6 @@ METHODS = [
     ("--method=routing", "--blocks=3", "--max_steps=5"),
     ("--method=routing", "--blocks=3", "--policy=approximate", "--agents=dispatched", "--max_steps=5"),
     ("--method=cross_stitch", "--max_steps=5"),
-    ("--method=task_head", "--max_steps=5"),
 ]
 
 

@@ -50,9 +50,9 @@ def run_command(forked, folder, command):
 def test_the_program_in_the_readme(forked, tmp_path):
     code = next(code for language, _, code in blocks("README.md") if language == "python")
     assert len([line for line in code.splitlines() if line]) <= 36
-    # As printed, but for the number of epochs.
-    assert "epochs=10" in code
-    code = code.replace("epochs=10", "epochs=3, actor='pointer'")
+    # As printed, but for the number of epochs and what is compiled for each of as many modules.
+    assert "epochs=10" in code and "dup=4" in code
+    code = code.replace("epochs=10", "epochs=3, actor='pointer'").replace("dup=4", "dup=2")
     end, said, errors = run_python(forked, tmp_path, code)
     assert end == 0, errors
     accuracy = json.loads(re.search(r"\{.*?\}", said).group().replace("'", '"'))
@@ -72,8 +72,9 @@ def test_the_tutorial(forked, tmp_path):
             end, said["python"], errors = run_python(forked, tmp_path, code)
             assert end == 0, (code, errors)
         elif language == "bash":
-            # As printed, but for fewer epochs and a router that is sooner compiled.
+            # As printed, but for fewer epochs, and a router and modules that are sooner compiled.
             code = re.sub(r"--d_model=\d+", "--d_model=16 --actor=pointer", code)
+            code = re.sub(r"--dup=\d+", "--dup=1", code)
             for command in commands(re.sub(r"--epochs=\d+", "--epochs=2", code)):
                 if not command.startswith("pip install"):
                     end, said[command], errors = run_command(forked, tmp_path, command)

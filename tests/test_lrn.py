@@ -27,9 +27,9 @@ from lrn_tf.router.episodes import Episodes, revisit
 from lrn_tf.settings import resolve
 
 BATCH, DEPTH = 32, 4
-SETTINGS = resolve(dict(dup=3, depth=DEPTH, d_model=16, batch_size=BATCH, minibatch_size=16, ppo_epochs=2))
+SETTINGS = resolve(dict(dup=2, depth=DEPTH, d_model=16, batch_size=BATCH, minibatch_size=16, ppo_epochs=2))
 # What is compiled faster: the pointer, and a single pass of PPO over a single minibatch.
-QUICK = dict(actor="pointer", dup=2, ppo_epochs=1, minibatch_size=BATCH)
+QUICK = dict(actor="pointer", ppo_epochs=1, minibatch_size=BATCH)
 SEED = tf.constant([0, 7])
 
 

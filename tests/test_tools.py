@@ -124,7 +124,8 @@ def test_transfer_gives_new_tasks_few_examples(transfer):
 
 
 def test_scaling_measures_each_method_with_each_number_of_tasks(run, tmp_path):
-    done = run("scaling.py", "--counts=2,3", "--steps=3", f"--output={tmp_path}", *FEW)
+    small = ("--dup=1", "--depth=2", *FEW)
+    done = run("scaling.py", "--counts=2,3", "--steps=3", f"--output={tmp_path}", *small)
     assert done.returncode == 0, done.stderr[-2000:]
     rows = list(csv.DictReader((tmp_path / "scaling.csv").open()))
     methods = ("routing", "lrn", "cross_stitch", "task_fc")
@@ -138,7 +139,7 @@ def test_scaling_measures_each_method_with_each_number_of_tasks(run, tmp_path):
 def test_price_finds_what_accuracy_costs(forked, tmp_path):
     # A hundredth of a nat for a convolution, 10^-4 GFLOP of it; nothing in three steps.
     common = (
-        "--dup=2",
+        "--dup=1",
         "--d_model=8",
         "--actor=pointer",
         "--depth=3",

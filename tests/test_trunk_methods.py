@@ -240,7 +240,7 @@ def test_prediction_leaves_everything_as_it_is_and_uses_the_moving_averages():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*SGD_METHODS, "dispatched"])
+@pytest.mark.parametrize("name", ["routing", "dispatched", "cross_stitch", "task_fc"])  # the state of all
 def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(name, tmp_path):
     data = benchmark()
     which = dict(method=name)

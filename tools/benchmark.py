@@ -27,7 +27,7 @@ from timing import check_single_input, milliseconds
 
 from lrn_tf import main as lrn_main
 from lrn_tf.data.benchmarks import asked, load
-from lrn_tf.data.examples import DeviceExamples, consecutive_rows, shuffled_rows
+from lrn_tf.data.examples import DeviceExamples, consecutive_rows
 from lrn_tf.errors import UserError
 from lrn_tf.learning.adam import Adam
 from lrn_tf.learning.objectives import Objectives
@@ -59,7 +59,7 @@ class FixedNetwork:
         self.objectives = Objectives(problem)
         self.kinds = pool.varied_network(depth)
         self.shapes = [pool.kinds[k].input for k in self.kinds]
-        self.layers = [build_layer(pool.kinds[k]) for k in self.kinds]
+        self.layers = [build_layer(pool.kinds[k], pool.takes_tokens(k)) for k in self.kinds]
         self.adam = Adam([w.value for layer in self.layers for w in layer.trainable_variables])
 
     def logits(self, images):
@@ -101,21 +101,8 @@ def main(_):
     kinds = settings.own("pool")
     benchmark = load(*asked(settings))
     describe(benchmark, settings, kinds)
-    problem = benchmark.problem
     check_single_input(benchmark)
-    steps = benchmark.steps_per_epoch(settings.batch_size)
-    examples = DeviceExamples(benchmark.train, problem)
-    rows = shuffled_rows(benchmark.train.task, settings.batch_size, settings.seed, 0, settings.sampling)
-    rows = tf.constant(rows)
-    tasks = TASKS.value or problem.num_tasks
-    of_all = [
-        dataclasses.replace(problem.tasks[k % problem.num_tasks], name=f"task {k}") for k in range(tasks)
-    ]
-    problem = dataclasses.replace(problem, tasks=tuple(of_all))
-
-    def batch(i):
-        images, task, label = examples.batch(rows[i % steps])
-        return images, task % tasks, label
+    problem, batch = problem_and_batches(benchmark, settings)
 
     began = time.perf_counter()
     method = LRNMethod(make_pool(kinds or POOLS[settings.pool], problem, settings), problem, settings)
@@ -134,8 +121,8 @@ def main(_):
     machine = measure_machine("bfloat16" if settings.dtype == "bfloat16" else "float32")
     print(
         f"{settings.benchmark}, pool {settings.pool}, dup {settings.dup}, depth {settings.depth},"
-        f" actor {settings.actor}, tasks {tasks}, batch {settings.batch_size}, {settings.dtype}, {device};"
-        f" mean length {length:.2f}\n"
+        f" actor {settings.actor}, tasks {problem.num_tasks}, batch {settings.batch_size},"
+        f" {settings.dtype}, {device}; mean length {length:.2f}\n"
         f"matrix products {machine.products / 1e9:.0f} GFLOP/s, memory {machine.memory / 1e9:.0f} GB/s\n"
         f"fixed network: {network}\n"
     )
@@ -154,18 +141,28 @@ def main(_):
     cached = "what was compiled before kept" if settings.cache else "nothing compiled before"
     print(f"first step after {first:.1f} s ({cached}); peak memory {peak} after it", flush=True)
     if EVALUATION.value:
-        evaluation, forward, routing = time_evaluation(method, fixed, benchmark)
-        print(
-            f"evaluation of {len(benchmark.test):,} examples {evaluation:.0f} ms: fixed network"
-            f" {forward:.0f} ms + routing {routing:.0f} ms; {evaluation / (forward + routing):.2f} x both",
-            flush=True,
-        )
+        print_evaluation(method, fixed, benchmark)
     if MASK_ALL.value:
         slow_step, slow = time_mask_all(method, batch, settings, chosen)
         print(
             f"mask-all: step {slow_step:.1f} ms ({slow_step / whole:.2f} x LRN's), modules"
             f" {slow:.1f} ms ({slow / dispatch:.2f} x dispatch)"
         )
+
+
+def problem_and_batches(benchmark, settings):
+    """The problem with as many tasks as --tasks says, and its batches, as a function of their number."""
+    examples = DeviceExamples(benchmark.train, benchmark.problem)
+    rows = tf.constant(benchmark.batches(settings, 0))
+    there = benchmark.problem.tasks
+    tasks = TASKS.value or len(there)
+    named = (dataclasses.replace(there[k % len(there)], name=f"task {k}") for k in range(tasks))
+
+    def batch(i):
+        images, task, label = examples.batch(rows[i % len(rows)])
+        return images, task % tasks, label
+
+    return dataclasses.replace(benchmark.problem, tasks=tuple(named)), batch
 
 
 def peak_memory() -> str:
@@ -187,7 +184,7 @@ def print_table(table, floors, fixed_step):
 def part_floors(floors, method, chosen, settings):
     """Milliseconds that each part of a step takes at the least."""
     pool = method.pool
-    of_kinds = [build_layer(kind) for kind in pool.kinds]
+    of_kinds = [build_layer(kind, pool.takes_tokens(k)) for k, kind in enumerate(pool.kinds)]
     layers = [of_kinds[k] for k in pool.kind]
     shapes = [pool.kinds[k].input for k in pool.kind]
     given = [given.shape for given in pool.inputs]
@@ -202,8 +199,8 @@ def part_floors(floors, method, chosen, settings):
     }
 
 
-def time_evaluation(method, fixed, benchmark):
-    """Milliseconds of the whole evaluation, and of a forward pass and the routing of all examples."""
+def print_evaluation(method, fixed, benchmark):
+    """Times a whole evaluation, and a forward pass and the routing of all examples."""
     examples = DeviceExamples(benchmark.test, benchmark.problem)
     evaluate = Evaluator(method, benchmark.test, benchmark.problem)
     rows = consecutive_rows(examples.size, min(BATCH_SIZE, examples.size))
@@ -213,10 +210,12 @@ def time_evaluation(method, fixed, benchmark):
     def all_of(run):
         return lambda _: [run(tf.constant(r)) for r in rows][-1]
 
-    return (
-        milliseconds(lambda _: tf.constant(evaluate().mean_loss), FEW_STEPS),
-        milliseconds(all_of(forward), FEW_STEPS),
-        milliseconds(all_of(routing), FEW_STEPS),
+    whole = milliseconds(lambda _: tf.constant(evaluate().mean_loss), FEW_STEPS)
+    alone, routes = (milliseconds(all_of(run), FEW_STEPS) for run in (forward, routing))
+    print(
+        f"evaluation of {len(benchmark.test):,} examples {whole:.0f} ms: fixed network {alone:.0f} ms"
+        f" + routing {routes:.0f} ms; {whole / (alone + routes):.2f} x both",
+        flush=True,
     )
 
 

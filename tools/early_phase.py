@@ -29,7 +29,7 @@ from absl import flags
 
 from lrn_tf import main as lrn_main
 from lrn_tf.data.benchmarks import asked, load
-from lrn_tf.data.examples import DeviceExamples, shuffled_rows
+from lrn_tf.data.examples import DeviceExamples
 from lrn_tf.errors import UserError
 from lrn_tf.learning import reward
 from lrn_tf.learning.schedule import learning_rate
@@ -169,17 +169,14 @@ def main(_):
     measure = EarlyPhase(lrn)
     per_epoch = benchmark.steps_per_epoch(settings.batch_size)
 
-    @functools.lru_cache(maxsize=2)  # the epoch's and that of the measurements
-    def order(epoch):
-        return shuffled_rows(
-            benchmark.train.task, settings.batch_size, settings.seed, epoch, settings.sampling
-        )
+    # The epoch's and that of the measurements.
+    order = functools.lru_cache(maxsize=2)(functools.partial(benchmark.batches, settings))
 
     def batch(epoch, i, number):
         return *examples.batch(tf.constant(order(epoch)[i])), tf.constant([settings.seed, number])
 
     train_step = tf.function(lrn.train_step, autograph=False)
-    last = settings.max_steps or per_epoch * settings.epochs
+    last = settings.last_step(per_epoch)
     print("kinds:", ", ".join(kind.name for kind in lrn.pool.kinds))
     for step in range(last + 1):
         epoch, i = divmod(step, per_epoch)

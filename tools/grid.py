@@ -124,10 +124,10 @@ def is_finished(settings: Settings) -> bool:
     """Whether the workdir holds all epochs, or all of --max_steps, and the state after them."""
     try:
         run = read(settings.workdir)
-        steps = settings.epochs * (run.about["training_examples"] // settings.batch_size)
     except UserError:
         return False
-    last, reached = min(steps, settings.max_steps or steps), run.lines[-1].step
+    last = settings.last_step(run.about["training_examples"] // settings.batch_size)
+    reached = run.lines[-1].step
     return reached >= last and (run.folder / "checkpoints" / f"step-{reached}.index").exists()
 
 

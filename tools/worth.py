@@ -7,14 +7,16 @@ Trains, for each number of training examples (`--sizes`, 0 is all), an LRN and n
 network for each task. Without `--heads=task` nothing tells tasks apart in what they share. Epochs of fewer
 examples have fewer steps; `--max_steps`, with epochs enough, makes them equal. Takes the flags of
 `lrn_tf.main` besides; they hold for all runs, which lie under --output. The same command continues after a
-kill. Prints a table and writes worth.csv and worth.png. On tasks that agree and on tasks that conflict
-(`conflict.py` beside this), it says where to route.
+kill. Prints a table and writes worth.csv and worth.png: curves, or, of several sizes, accuracy by size. On
+tasks that agree and on tasks that conflict (`conflict.py` beside this), it says where to route.
 """
 
 import pathlib
 
 import grid
+import numpy as np
 from absl import flags
+from matplotlib.figure import Figure
 
 from lrn_tf import main as lrn_main
 from lrn_tf.errors import UserError
@@ -60,8 +62,42 @@ def show(wanted: dict[str, list[Settings]], found: dict[Settings, runs.Run]) -> 
     if groups := grid.groups_of(wanted, finished):
         path = pathlib.Path(flags.FLAGS.output, "worth")
         curves.write(groups, path.with_suffix(".csv"))
-        curves.draw(groups, path.with_suffix(".png"), panels=curves.panels_of(groups))
+        picture = curves.figure(groups, "", curves.panels_of(groups))
+        if len(SIZES.value) > 1:
+            picture = Figure(figsize=(6, 4), layout="constrained")
+            draw_by_size(picture.subplots(), groups)
+        curves.save(picture, path.with_suffix(".png"))
         print(runs.table(groups))
+
+
+def draw_by_size(axes, groups: list[runs.Group]) -> None:
+    """Accuracy in the end by the number of training examples: a line for each way, with its seeds."""
+    ways: dict[str, list[runs.Group]] = {}
+    for group in groups:
+        ways.setdefault(group.label.partition(",")[0], []).append(group)
+    for (way, of), colour in zip(ways.items(), curves.COLOURS, strict=False):
+        of.sort(key=examples_of)
+        sizes, found = [examples_of(group) for group in of], [last_accuracies(group) for group in of]
+        axes.plot(sizes, [x.mean() for x in found], "o-", ms=3, color=colour, label=way)
+        axes.vlines(sizes, [x.min() for x in found], [x.max() for x in found], color=colour, lw=1)
+    axes.set_xscale("log")
+    sizes = sorted({examples_of(group) for group in groups})
+    axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    axes.minorticks_off()
+    axes.set_xlabel("training examples")
+    axes.set_ylabel(curves.named(curves.ACCURACY[0], groups))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=9)
+
+
+def examples_of(group: runs.Group) -> int:
+    """How many its runs were trained on."""
+    return group.runs[0].about["training_examples"]
+
+
+def last_accuracies(group: runs.Group) -> np.ndarray:
+    """In %, of each seed."""
+    return 100 * group.column("eval_accuracy")[:, -1]
 
 
 def main(_):

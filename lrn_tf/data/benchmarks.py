@@ -8,7 +8,7 @@ import numpy as np
 
 from lrn_tf.data import data_sets, image_folder
 from lrn_tf.data import images as preprocessing
-from lrn_tf.data.examples import Examples
+from lrn_tf.data.examples import Examples, shuffled_rows
 from lrn_tf.data.problem import CLASSES, NUMBERS, SHARED, InputSpec, Problem, TaskSpec
 from lrn_tf.data.tasks import Task
 from lrn_tf.data.together import TEST, Drawn, stratified, together
@@ -59,6 +59,13 @@ class Benchmark:
                 f" {self.name}; choose a smaller one"
             )
         return steps
+
+    def batches(self, settings, epoch: int) -> np.ndarray:
+        """The rows of the training examples in each batch of an epoch, int32 `[steps, B]`.
+
+        `settings` is a `lrn_tf.settings.Settings`.
+        """
+        return shuffled_rows(self.train.task, settings.batch_size, settings.seed, epoch, settings.sampling)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -182,8 +182,8 @@ def _stack(*layers):
     return keras.Sequential(layers)
 
 
-def _convolution(filters, strides=1):
-    return keras.layers.Conv2D(filters, 3, strides=strides, padding="same")
+def _convolution(filters):
+    return keras.layers.Conv2D(filters, 3, padding="same")
 
 
 def _halved(image, widths):

@@ -44,7 +44,7 @@ def module_use(evaluation: Evaluation):
     labels = numbered(evaluation.problem.task_names)
     tall = any(len(kind) * 0.07 > len(of) * CELL for kind, of in evaluation.kinds.items())
     above = max(map(len, evaluation.kinds)) * 0.07 + 0.15 if tall else 0.3
-    figure, axes = _matrix(use, labels, above=above, below=0.75, right=0.9)
+    figure, axes = _matrix(use, labels, above, 0.75)
     unused = use.sum(axis=0) == 0
     within = [i for of in evaluation.kinds.values() for i in range(len(of))]
     axes.set_xticks(
@@ -73,7 +73,7 @@ def path_sharing(evaluation: Evaluation):
     """A heat map, tasks by tasks: `Evaluation.sharing` in percent; nothing stands where it is 0."""
     shared = evaluation.sharing
     tasks = evaluation.problem.task_names
-    figure, axes = _matrix(shared, numbered(tasks), cell=1.3 * CELL, above=0.15, below=0.6, right=0.9)
+    figure, axes = _matrix(shared, numbered(tasks), above=0.15, below=0.6, cell=1.3 * CELL)
     for (row, column), value in np.ndenumerate(shared):
         if value > 0:
             colour = "white" if value > DARK else INK
@@ -160,13 +160,13 @@ def pixels(figure) -> np.ndarray:
     return np.asarray(canvas.buffer_rgba())[..., :3]
 
 
-def numbered(tasks: Sequence[str], width: int = 26) -> list[str]:
+def numbered(tasks: Sequence[str]) -> list[str]:
     """Names of tasks, shortened, and their numbers where a name does not end with it."""
-    names = [shortened(task.replace("_", " "), width) for task in tasks]
+    names = [shortened(task.replace("_", " "), 26) for task in tasks]
     return [name if name.split()[-1:] == [str(k)] else f"{name}  {k}" for k, name in enumerate(names)]
 
 
-def _matrix(values, labels, cell=CELL, above=0.3, below=0.6, right=0.1):
+def _matrix(values, labels, above, below, cell=CELL):
     """Axes with a heat map of square cells, as large as it must be, and names of its rows."""
     from matplotlib.figure import Figure
 
@@ -174,7 +174,7 @@ def _matrix(values, labels, cell=CELL, above=0.3, below=0.6, right=0.1):
     # Beyond some 200 columns cells become narrower.
     wide, tall = min(cell * columns, 48), cell * rows
     left = 0.068 * max(map(len, labels)) + 0.2
-    figure = Figure(figsize=(left + max(wide, 2.2) + right, above + tall + below))
+    figure = Figure(figsize=(left + max(wide, 2.2) + 0.9, above + tall + below))
     axes = figure.add_axes(_place(figure, left, below, wide, tall))
     axes.imshow(np.ma.masked_invalid(values), cmap=_blues(), vmin=1e-9, vmax=1, aspect="auto")
     axes.set_yticks(range(rows), list(map(plain, labels)), size=FONT)

@@ -11,7 +11,7 @@ import tensorflow as tf
 import tqdm
 
 from lrn_tf.data.benchmarks import Benchmark
-from lrn_tf.data.examples import DeviceExamples, shuffled_rows
+from lrn_tf.data.examples import DeviceExamples
 from lrn_tf.data.images import augment
 from lrn_tf.data.mixup import mix
 from lrn_tf.devices import distribution, replicas
@@ -61,9 +61,7 @@ class Trainer:
         self._examples = DeviceExamples(benchmark.train, benchmark.problem)
         self._evaluate = Evaluator(method, benchmark.test, benchmark.problem)
         self.steps_per_epoch = benchmark.steps_per_epoch(settings.batch_size)
-        self.last_step = self.steps_per_epoch * settings.epochs
-        if settings.max_steps:
-            self.last_step = min(self.last_step, settings.max_steps)
+        self.last_step = settings.last_step(self.steps_per_epoch)
 
         # In host memory, where the generators of random numbers look for their seeds.
         with tf.device("CPU:0"):
@@ -166,13 +164,7 @@ class Trainer:
         When it is asked to stop, it saves after the step and returns earlier.
         """
         epoch, done = divmod(step, self.steps_per_epoch)
-        batches = shuffled_rows(
-            self.benchmark.train.task,
-            self.settings.batch_size,
-            self.settings.seed,
-            epoch,
-            self.settings.sampling,
-        )
+        batches = self.benchmark.batches(self.settings, epoch)
         end = min((epoch + 1) * self.steps_per_epoch, self.last_step)
         batches = tf.constant(batches[: end - epoch * self.steps_per_epoch])
         if not done:
