@@ -661,18 +661,18 @@ def test_learns_a_batch(training):
 
 
 def test_ppo_makes_rewarded_actions_more_likely(training):
-    """Here: module 0 as the first one. A sign that is wrong somewhere would make it rarer."""
+    """Here: module 1 as the first one. A sign that is wrong somewhere would make it rarer."""
     lrn = training.lrn
     images, tasks, _ = training.examples
 
     def episodes_and_share(i):
         episodes = lrn.route(images, tasks, tf.constant([1, i]))
-        return episodes, np.mean(episodes.actions[:, 0] == 0)
+        return episodes, np.mean(episodes.actions[:, 0] == 1)
 
     assert episodes_and_share(0)[1] < 0.6
     for i in range(12):
         episodes, _ = episodes_and_share(i)
-        rewarded = tf.cast(episodes.actions[:, :1] == 0, tf.float32)
+        rewarded = tf.cast(episodes.actions[:, :1] == 1, tf.float32)
         advantage = tf.pad(2 * rewarded - 1, [[0, 0], [0, DEPTH - 1]])
         minibatch = images, tasks, episodes, advantage, episodes.values
         learn(lrn, minibatch)
