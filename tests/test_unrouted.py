@@ -1,6 +1,7 @@
 """Modules along given paths: what can be learned along them."""
 
 import dataclasses
+import types
 
 import keras
 import numpy as np
@@ -13,6 +14,7 @@ from lrn_tf.data.examples import DeviceExamples, shuffled_rows
 from lrn_tf.methods.build import build
 from lrn_tf.methods.unrouted import Unrouted
 from lrn_tf.settings import resolve
+from lrn_tf.training import train
 
 
 @pytest.mark.parametrize("paths, alike", [("shared", True), ("own", False), ("task", False)])
@@ -29,6 +31,24 @@ def test_networks_of_two_tasks(named_pool, paths, alike):
 def digits():
     settings = resolve(dict(method="unrouted", dup=3, batch_size=64))
     return settings, load(*asked(settings))
+
+
+def test_with_a_seed_methods_begin_with_the_same_modules(monkeypatch, tmp_path):
+    """So that what differs between two runs is who takes which path."""
+    made = []
+
+    def trainer(method, *_):
+        made.append(tf.nest.map_structure(lambda w: w.numpy(), method.modules.weights))
+        return types.SimpleNamespace(run=lambda: None)
+
+    monkeypatch.setattr(train, "Trainer", trainer)
+    of_lrn = dict(method="lrn", d_model=8, actor="pointer")
+    for given in (of_lrn, dict(method="unrouted", paths="task"), {**of_lrn, "seed": 1}):
+        train.run(resolve(dict(dup=2, depth=3, core=1.0, workdir=str(tmp_path / "run"), **given)))
+    first, same, other = map(tf.nest.flatten, made)
+    for a, b in zip(first, same, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert not np.array_equal(first[0], other[0])
 
 
 @pytest.mark.slow

@@ -93,6 +93,8 @@ def run(settings: Settings, source: Callable[..., Drawn] | None = None, kinds=No
             describe(benchmark, settings, kinds)
         print(f"device: {device}{distribution.describe(strategy)}", file=sys.stderr)
         with distribution.building(strategy):
+            # What was counted has drawn from it: so all methods begin with the same modules.
+            keras.utils.set_random_seed(settings.seed)
             method = build(benchmark.problem, settings, kinds)
             if known is not None:
                 said = start_from(known, method, settings.freeze == "modules")
