@@ -214,10 +214,16 @@ def sealed(text):
     return f"{text[:-1]}, {json.dumps(files.SEAL)}: {json.dumps(files.seal(value)[files.SEAL])}}}"
 
 
+def twice(run):
+    """A run, and the same as another seed: what is said of several is computed too."""
+    (alone,) = group([run])
+    return dataclasses.replace(alone, runs=[run, run])
+
+
 def use(folder, drawn=None):
     """All that reads a run, but for its weights; of labels that are in `drawn`, no curves again."""
     found = use_undrawn(folder)
-    groups = group([found])
+    groups = [twice(found)]
     if drawn is not None:
         if groups[0].label in drawn:
             return
@@ -229,7 +235,7 @@ def use(folder, drawn=None):
 def use_undrawn(folder):
     """The same but for its curves, which show nothing of the problem and take most of the time."""
     found = read(folder)
-    table(group([found])).encode()
+    table([twice(found)]).encode()
     assert found.asked.benchmark
     problem = found.about["problem"]
     assert len(problem.input_of) == len(problem.space_of) == problem.num_tasks

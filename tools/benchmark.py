@@ -23,7 +23,7 @@ import grid
 import tensorflow as tf
 from absl import flags
 from floors import Floors, measure_machine, router_operations, used_parameters
-from timing import check_single_input, milliseconds
+from timing import UNTIMED, check_single_input, milliseconds
 
 from lrn_tf import main as lrn_main
 from lrn_tf.data.benchmarks import asked, load
@@ -94,7 +94,7 @@ class FixedNetwork:
 
 def main(_):
     settings = lrn_main.settings_from_flags()
-    grid.refuse(lrn_main.given(), ("augment", "mixup", "init_from", "imitation"))
+    grid.refuse(lrn_main.given(), UNTIMED)
     if settings.method != "lrn":
         raise UserError(f"--method={settings.method} is not what is measured here; leave it out")
     device, _ = start(settings)

@@ -26,7 +26,7 @@ import grid
 import numpy as np
 import tensorflow as tf
 from absl import flags
-from timing import check_single_input, milliseconds
+from timing import UNTIMED, check_single_input, milliseconds
 
 from lrn_tf import main as lrn_main
 from lrn_tf.data.benchmarks import asked as data_asked
@@ -122,7 +122,7 @@ def draw(rows, path, title):
 
 def main(_):
     asked = lrn_main.settings_from_flags()
-    grid.refuse(lrn_main.given(), ("augment", "mixup", "init_from", "imitation"))
+    grid.refuse(lrn_main.given(), UNTIMED)
     if "unrouted" in METHODS.value:
         raise UserError("--methods=unrouted has no layers of its own to compare; leave it out")
     device, _ = start(asked)

@@ -8,6 +8,9 @@ import tensorflow as tf
 from lrn_tf.data.benchmarks import Benchmark
 from lrn_tf.errors import UserError
 
+# Settings that a step which is timed would not show, or show while it does something else.
+UNTIMED = ("augment", "mixup", "init_from", "imitation")
+
 
 def milliseconds(run, steps: int) -> float:
     """The median time of so many calls, each with another number, after three that are not counted."""

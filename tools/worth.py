@@ -16,7 +16,6 @@ import pathlib
 import grid
 import numpy as np
 from absl import flags
-from matplotlib.figure import Figure
 
 from lrn_tf import main as lrn_main
 from lrn_tf.errors import UserError
@@ -62,11 +61,14 @@ def show(wanted: dict[str, list[Settings]], found: dict[Settings, runs.Run]) -> 
     if groups := grid.groups_of(wanted, finished):
         path = pathlib.Path(flags.FLAGS.output, "worth")
         curves.write(groups, path.with_suffix(".csv"))
-        picture = curves.figure(groups, "", curves.panels_of(groups))
         if len(SIZES.value) > 1:
+            from matplotlib.figure import Figure
+
             picture = Figure(figsize=(6, 4), layout="constrained")
             draw_by_size(picture.subplots(), groups)
-        curves.save(picture, path.with_suffix(".png"))
+            curves.save(picture, path.with_suffix(".png"))
+        else:
+            curves.draw(groups, path.with_suffix(".png"), panels=curves.panels_of(groups))
         print(runs.table(groups))
 
 

@@ -62,11 +62,6 @@ class Workdir:
                 f" another --workdir"
             )
 
-    @property
-    def has_checkpoint(self) -> bool:
-        """Whether the run has saved a state, damaged or not."""
-        return any(self.checkpoints.glob("step-*.index"))
-
     def held(self) -> Config | None:
         """The config.json of the run that the folder holds; None if there is none.
 

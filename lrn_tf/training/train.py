@@ -20,6 +20,7 @@ from lrn_tf.methods.method import Method
 from lrn_tf.methods.network import LRN
 from lrn_tf.methods.restore import restore_method
 from lrn_tf.settings import LRNS, Settings, resolve
+from lrn_tf.storage.checkpoints import Checkpoints
 from lrn_tf.storage.runs import read
 from lrn_tf.storage.workdir import Workdir
 from lrn_tf.training.trainer import Trainer
@@ -109,7 +110,7 @@ def _begun_with(settings, workdir, kinds):
 
     Once the run has a checkpoint of its own there is no method, and the other run may be gone.
     """
-    if workdir.has_checkpoint and (held := workdir.held()):
+    if Checkpoints(workdir.checkpoints, {}).newest and (held := workdir.held()):
         return None, held.about["problem"]
     learned = read(settings.init_from)
     if (method := learned.asked.method) not in LRNS:
