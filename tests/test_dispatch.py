@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from small_pools import IMAGES_4, ROWS, SAME, SEQUENCES, TOKENS, any_inputs, pool_of, problem
+from small_pools import IMAGES_4, POOLS, ROWS, SAME, SEQUENCES, TOKENS, any_inputs, pool_of, problem
 
 from lrn_tf.data.problem import CLASSES, NUMBERS
 from lrn_tf.modules.dispatch import Modules, recurring, run_all
@@ -244,14 +244,13 @@ def slow_ones(names):
     return [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in names]
 
 
-@pytest.fixture(scope="module")
-def exact_modules(request, named_pool):
+@functools.lru_cache(maxsize=1)  # the scenarios of a pool come one after the other
+def exact_modules(name):
     """In float64: in float32 a ReLU whose input is 0 up to rounding makes gradients jump."""
-    name = request.param.removeprefix(ON_GPU)
-    pool = LARGER[name]() if name in LARGER else named_pool(name)
+    pool = {**POOLS, **LARGER}[name.removeprefix(ON_GPU)]()
     modules = make_modules(pool, "float64")
     run = in_graph(modules)
-    return modules, traced_for_gpus(run) if ON_GPU in request.param else run
+    return modules, traced_for_gpus(run) if ON_GPU in name else run
 
 
 def traced_for_gpus(run):
@@ -266,17 +265,16 @@ def traced_for_gpus(run):
 
 
 @pytest.mark.parametrize(
-    "exact_modules, scenario",
+    "name, scenario",
     [
         pytest.param(name, scenario, marks=[pytest.mark.slow] if name in SLOW else [])
         for name in [*LARGER, *CUSTOM, *AS_ON_GPU]
         for scenario in SCENARIOS
         if name not in LARGEST or scenario in ("random", "all on one network")
     ],
-    indirect=["exact_modules"],
 )
-def test_equals_both_oracles(exact_modules, scenario, rules):
-    modules, run = exact_modules
+def test_equals_both_oracles(name, scenario, rules):
+    modules, run = exact_modules(name)
     episodes = sample(modules.pool, rules, 20 * BATCH, np.random.default_rng(1))
     paths = tf.constant(SCENARIOS[scenario](episodes)[:BATCH])
     inputs = random_inputs(modules.pool, "float64", len(paths))
