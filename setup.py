@@ -33,6 +33,8 @@ setuptools.setup(
         "scikit-learn",
         "tqdm",
         "matplotlib",
+        # It comes with matplotlib.
+        "pillow",
     ],
     extras_require={
         "test": ["pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "pdoc"],

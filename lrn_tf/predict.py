@@ -77,14 +77,12 @@ def examples(file: str, spec):
 
 
 def _picture(file, channels):
-    import tensorflow as tf
-
     from lrn_tf.data.images import decode
 
     try:
         with open(file, "rb") as content:
-            return decode(content.read(), channels).numpy()
-    except (OSError, tf.errors.OpError, ValueError) as error:
+            return decode(content.read(), channels)
+    except (OSError, ValueError) as error:
         raise UserError(f"{file}: {reason(error)}") from error
 
 

@@ -233,6 +233,13 @@ def test_a_model_of_several_inputs_in_python(of_mixed, mixed_model, answers_else
                     np.testing.assert_allclose(values, answer[name][mine], rtol=1e-4, atol=1e-4)
                 else:
                     np.testing.assert_array_equal(values, answer[name][mine])
+    # However many are answered at once.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lrn_tf.serving.model.MANY", 7)
+        for name, values in mixed_model(given, tasks).items():
+            np.testing.assert_array_equal(values, answer[name]) if values.dtype.kind != "f" else (
+                np.testing.assert_allclose(values, answer[name], rtol=1e-4, atol=1e-4)
+            )
     run = lrn_tf.load(str(of_mixed[0] / "run"))
     np.testing.assert_allclose(run(given, tasks)["numbers"], answer["numbers"], rtol=1e-4, atol=1e-4)
 

@@ -181,8 +181,19 @@ def shown(folder, **choice):
     ]
 
 
+def moving(image, kind, **options):
+    """The picture, and then others."""
+    out = io.BytesIO()
+    others = [Image.fromarray(255 - image), Image.fromarray(image // 2)]
+    Image.fromarray(image).save(out, kind, save_all=True, append_images=others, **options)
+    return out.getvalue()
+
+
 GREY = pixels(3, channels=1)
 COLOUR = pixels(4)
+RED = np.full_like(COLOUR, (204, 51, 0))  # which Pillow's palette has
+ON_ITS_SIDE = Image.Exif()
+ON_ITS_SIDE[0x0112] = 6  # to be turned to the right
 
 
 @pytest.mark.parametrize(
@@ -199,7 +210,11 @@ COLOUR = pixels(4)
         ("a.jpeg", encoded(np.full_like(COLOUR, 99), "JPEG"), np.full_like(COLOUR, 99)),
         ("cmyk.jpg", encoded(np.full_like(COLOUR, 0), "JPEG", "CMYK"), np.full_like(COLOUR, 0)),
         ("palette.png", encoded(np.full_like(COLOUR, 0), mode="P"), np.full_like(COLOUR, 0)),
+        ("palette.bmp", encoded(RED, "BMP", "P"), RED),
         ("alpha.png", encoded(COLOUR, mode="RGBA"), COLOUR),
+        ("no red.png", encoded(RED, mode="P", transparency=bytes(256)), RED),
+        ("on its side.png", encoded(COLOUR, exif=ON_ITS_SIDE), np.rot90(COLOUR, -1)),
+        ("moving.webp", moving(COLOUR, "WEBP", lossless=True), COLOUR),
         ("grey alpha.png", encoded(GREY, mode="LA"), np.repeat(GREY, 3, 2)),
         # What its ending says is not believed.
         ("png.jpg", encoded(COLOUR), COLOUR),
@@ -219,11 +234,17 @@ def test_pictures_of_any_kind(folder, name, content, becomes):
 
 
 def test_the_first_picture_of_an_animation(folder):
-    first, second = (Image.fromarray(np.full((SIDE, SIDE, 3), value, np.uint8)) for value in (50, 200))
-    out = io.BytesIO()
-    first.save(out, "GIF", save_all=True, append_images=[second])
-    one_class_of(folder, {"a.gif": out.getvalue()})
+    one_class_of(folder, {"a.gif": moving(np.full((SIDE, SIDE, 3), 50, np.uint8), "GIF")})
     assert (shown(folder)[0] == 50).all()
+
+
+def test_grey_of_more_than_a_byte_is_left_out_and_said(folder):
+    deep = io.BytesIO()
+    Image.fromarray(np.full((SIDE, SIDE), 3000, np.uint16)).save(deep, "PNG")
+    fill(folder, FRUIT)
+    put(folder / "fruit" / "apple" / "deep.png", deep.getvalue())
+    (note,) = [note for note in load(folder).notes if "deep.png" in note]
+    assert "more than 8 bits; make it 8" in note
 
 
 def test_all_grey_stays_grey(folder):

@@ -632,20 +632,47 @@ def test_a_batch_of_several_inputs_is_learned(mixed):
     assert set(history) == set(lrn.metrics)
 
 
+def network_of_rows(mean=0.0):
+    rows = InputSpec("rows", (1,), "float32", (mean,), (1.0,))
+    of_rows = Problem("p", (rows,), (TaskSpec("t", "rows", CLASSES, ("a", "b", "c")),))
+    keras.utils.set_random_seed(0)
+    return LRN(built_in.mixed(of_rows, 1), of_rows, depth=2, d_model=8, actor="pointer")
+
+
+THREE_ROWS = np.array([[-1.0], [0.5], [1.25]], np.float32)
+
+
 def test_what_users_have_is_standardised_before_it_is_rounded():
     """Keras would make it bfloat16 at once, where that is what layers compute in."""
-
-    def model(mean):
-        rows = InputSpec("rows", (1,), "float32", (mean,), (1.0,))
-        of_rows = Problem("p", (rows,), (TaskSpec("t", "rows", CLASSES, ("a", "b", "c")),))
-        keras.utils.set_random_seed(0)
-        return LRN(built_in.mixed(of_rows, 1), of_rows, depth=2, d_model=8, actor="pointer")
-
-    x = np.array([[-1.0], [0.5], [1.25]], np.float32)
     with layers_compute_in("bfloat16"):
-        far, near = model(1000.0)(x + 1000, [0] * 3), model(0.0)(x, [0] * 3)
+        far, near = (
+            network_of_rows(1000.0)(THREE_ROWS + 1000, [0] * 3),
+            network_of_rows()(THREE_ROWS, [0] * 3),
+        )
     np.testing.assert_array_equal(far, near)
     assert len(np.unique(far[:, 0])) == 3
+
+
+def test_a_network_takes_what_a_loaded_model_does_and_refuses_the_same():
+    """More of it in test_export.py."""
+    network, x = network_of_rows(), THREE_ROWS
+    answers = network(x, ["t"] * 3)
+    in_graph = tf.function(lambda x, tasks: network(x, tasks), autograph=False)
+    for same in (
+        network({"rows": x}, [0] * 3),
+        network(tf.constant(x), tf.constant([0] * 3)),
+        in_graph(tf.constant(x), tf.constant([0] * 3)),
+    ):
+        np.testing.assert_array_equal(same, answers)
+    for inputs, tasks, said in [
+        (x * np.nan, ["t"] * 3, "rows has NaN or infinite numbers"),
+        ((x > 0).astype(np.uint8), ["t"] * 3, r"rows must be float32 \[B, 1\], given uint8"),
+        (x, ["t"], "each example needs a task, given are 3 rows and 1 tasks"),
+        (x, "t", "each example needs a task, given is 't'"),
+        (x, ["u"] * 3, "task 'u' is unknown"),
+    ]:
+        with pytest.raises(ValueError, match=said):
+            network(inputs, tasks)
 
 
 # --- Many steps

@@ -98,10 +98,16 @@ def drawn_tasks(seed):
             some = rng.integers(0, n, m)
             test = np.asarray(given)[some], np.asarray(y)[some]
             test_kept = x[some], kept[some]
+        asked = np.ones(n, bool)
+        if rng.random() < 0.3:
+            asked[4 * np.arange(2, n // 4)] = False
+            hidden = np.zeros(np.shape(y), bool)
+            hidden[~asked] = True
+            y = np.ma.masked_array(y, hidden)
         named = rng.random() < 0.3
         input = f"own_{'_'.join(map(str, x.shape[1:]))}_{x.dtype}" if named else ""
         tasks.append(Task(name, given, y, test, input=input))
-        expected.append(dict(form=form, width=width, x=x, y=kept, test=test_kept))
+        expected.append(dict(form=form, width=width, x=x, y=kept, test=test_kept, asked=asked))
     return tasks, expected
 
 
@@ -131,10 +137,11 @@ def test_every_example_is_found_again(seed):
     for k, known in enumerate(expected):
         assert (drawn.tasks[k].form, drawn.tasks[k].width) == (known["form"], known["width"])
         train, test = (pairs(*examples_of(drawn, part, k)) for part in (drawn.train, drawn.test))
+        asked = pairs(known["x"][known["asked"]], known["y"][known["asked"]])
         if known["test"] is None:
-            assert train + test == pairs(known["x"], known["y"])
+            assert train + test == asked
         else:
-            assert train == pairs(known["x"], known["y"])
+            assert train == asked
             assert test == pairs(*known["test"])
     only_classes = all(known["form"] == "classes" for known in expected)
     for part in (drawn.train, drawn.test):
@@ -144,13 +151,14 @@ def test_every_example_is_found_again(seed):
         for i, name in enumerate(drawn.inputs):
             tasks_of = [k for k, task in enumerate(drawn.tasks) if task.input == name]
             used = set(part.row[np.isin(part.task, tasks_of)].tolist())
-            assert used == set(range(len(part.inputs[i])))
+            if all(known["asked"].all() for known in expected):  # else some rows may be for nothing
+                assert used == set(range(len(part.inputs[i])))
             assert part.inputs[i].dtype == expected[tasks_of[0]]["x"].dtype
 
 
 @pytest.mark.parametrize("seed", range(60))
 def test_tasks_that_share_an_array_hold_it_once_and_hold_out_the_same(seed):
-    tasks, _ = drawn_tasks(seed)
+    tasks = [dataclasses.replace(task, y=np.ma.getdata(task.y)) for task in drawn_tasks(seed)[0]]
     drawn = together("mine", tasks, seed)
     used = collections.defaultdict(set)
     for part, split in ((drawn.train, 0), (drawn.test, 1)):
@@ -206,6 +214,65 @@ def test_names_of_answers():
         ("labels", ("0",)),
         ("numbers", ("0",)),
     ]
+
+
+def test_what_is_not_asked_is_left_out_and_names_of_classes_are_found():
+    x, there, tested = rows(12), np.arange(12) % 4 != 2, np.arange(5, 12)
+    kinds = np.array(["pear", "apple", None, "apple"] * 3, object)
+    price = np.array([0.5, 1.5, np.nan, 2.5] * 3)
+    several = np.ma.masked_equal([[0, 1], [1, 1], [7, 7], [1, 0]] * 3, 7)
+    given = {"kind": kinds, "price": price, "several": several}
+    tasks = [Task(name, x, y, (x[tested], y[tested])) for name, y in given.items()]
+    drawn = together("mine", tasks)
+    assert drawn.tasks[0].answers == ("apple", "pear")
+    for k, y in enumerate([(kinds == "pear")[:, None], price[:, None], np.ma.getdata(several)]):
+        for part, rows_of in ((drawn.train, there), (drawn.test, tested[there[tested]])):
+            found_x, found_y = examples_of(drawn, part, k)
+            np.testing.assert_array_equal(found_x, x[rows_of].astype(np.float32))
+            np.testing.assert_array_equal(found_y, y[rows_of][:, : found_y.shape[1]])
+    assert drawn.notes == (
+        "kind: 3 of 12 examples are not asked",
+        "price: 3 of 12 examples are not asked",
+        "several: 3 of 12 examples are not asked",
+    )
+
+
+def test_what_is_taken_for_something_is_said():
+    x, y = rows(12), [0, 1] * 6
+    said = together(
+        "mine",
+        [
+            Task("a", np.arange(24).reshape(12, 2), y),
+            Task("b", np.arange(36).reshape(12, 3), y, vocabulary=50),
+            Task("c", x, np.array(y, float)),
+            Task("d", x, np.array(y) + 1),
+            Task("e", x, y, answers=["no", "yes", "both"]),
+            Task("f", x, np.array(y, float), form="numbers"),
+        ],
+    ).notes
+    assert [note.split(";")[0] for note in said] == [
+        "a: x is whole numbers, and taken for tokens",
+        "c: y is float, and taken for numbers",
+        "d: 1 of 3 classes have no example, such as 0",
+        "e: 1 of 3 classes have no example, such as both",
+    ]
+
+
+def test_what_is_held_out_of_a_task_goes_by_its_name():
+    """Who goes on with more tasks must not be tested on what was learned."""
+    known, new = Task("known", rows(40), classes(20, 20)), Task("new", rows(30, seed=1), classes(15, 15))
+    before, after = together("mine", [known], 3), together("mine", [new, known], 3)
+    held_out, _ = examples_of(before, before.test, 0)
+    assert len(held_out) == 8
+    np.testing.assert_array_equal(examples_of(after, after.test, 1)[0], held_out)
+
+
+def test_tasks_with_equal_arrays_hold_one_and_hold_out_the_same():
+    x, y = rows(40), classes(20, 20)
+    drawn = together("mine", [Task("a", x, y), Task("b", x.copy(), y[::-1]), Task("c", x[:], y)])
+    assert len(drawn.train.inputs[0]) + len(drawn.test.inputs[0]) == 40
+    for part in (drawn.train, drawn.test):
+        assert len({tuple(part.row[part.task == k]) for k in range(3)}) == 1
 
 
 def test_weights_are_kept():
@@ -352,6 +419,16 @@ def test_tf_data_of_a_shape_that_is_known_and_of_any(count, of_one_shape):
         ),
         (tf.data.Dataset.from_tensor_slices((np.zeros(0), np.zeros(0))), "the data set is empty"),
         (
+            tf.data.Dataset.from_tensor_slices((np.zeros((9, 2)), np.zeros(9))).batch(4),
+            r"x \(None, 2\) and y \(None,\) look like a batch; give .unbatch\(\)",
+        ),
+        (
+            tf.data.Dataset.from_tensor_slices((np.zeros((9, 2)), np.zeros(9))).batch(
+                4, drop_remainder=True
+            ),
+            r"x \(4, 2\) and y \(4,\) look like a batch",
+        ),
+        (
             tf.data.Dataset.range(1, 4).map(lambda n: (tf.zeros(n), 0)),
             r"x has the shapes \(1,\) and \(2,\); make them one",
         ),
@@ -493,6 +570,12 @@ def test_few_examples_may_leave_an_input_without_any():
             assert (problem.tasks[of].mean, problem.tasks[of].std) == ((0,), (1,))
     inputs, task, _ = DeviceExamples(benchmark.train, problem).batch([0])
     assert [x.shape for x in inputs] == [(1, 1), (1, 2), (1, 3)] and left[task[0]] == 1
+
+
+def test_there_may_be_more_tokens_than_are_seen():
+    x, y = np.arange(24).reshape(12, 2), [0, 1] * 6
+    for said, known in ((0, 24), (24, 24), (100, 100)):
+        assert load([Task("t", x, y, vocabulary=said)]).problem.inputs[0].vocabulary == known
 
 
 def test_the_vocabulary_holds_the_tokens_of_the_test():
@@ -742,7 +825,38 @@ WRONG = {
         "from -1 to -1; images have 0 to 255, or are float",
     ),
     # y
-    "NaN target": (dict(y=[0.5, 1, 2, np.nan, 4, 5]), "y has NaN, .* first in row 3; mend"),
+    "infinite target": (dict(y=[0.5, 1, 2, np.inf, 4, 5]), "y has NaN, .* first in row 3; mend"),
+    "all of y missing": (dict(y=[np.nan] * 6), "all of y is missing; give some"),
+    "some of an example's answers missing": (
+        dict(y=[[0.5, 1], [2, 3], [np.nan, 5], [np.nan] * 2, [1, 2], [3, 4]]),
+        "y lacks some answers in row 2; give all of an example or none, or make tasks of them",
+    ),
+    "one class is left": (dict(y=["a", None, "a", None, "a", "a"]), "has a single class, 0; give another"),
+    "one hot": (dict(y=np.eye(6, dtype=int)), r"each row of y has a single 1; give y.argmax\(axis=1\)"),
+    "one hot in float": (dict(y=np.eye(6)), "each row of y has a single 1; give .* or form='labels'"),
+    "text that is no answer": (
+        dict(y=["a", "b"] * 3, answers=["a", "c"]),
+        "'b' is no answer; known are a, c",
+    ),
+    "numbers with names": (
+        dict(y=[185508, 3, 3, 3, 3, 3], answers=["price"]),
+        "185508 is no class; number them from 0 to 0, as answers has 1 names, or give form='numbers'",
+    ),
+    "too close together": (
+        dict(x=np.stack([np.arange(6), 1.7e9 + 20 * np.arange(6)], axis=1)),
+        r"x has numbers around 1.7e\+09 in column 1 that differ by 100 only, .*; subtract the smallest",
+    ),
+    "targets too close together": (
+        dict(y=1e6 + np.arange(6) / 7),
+        "y has numbers around 1e\\+06 in column 0",
+    ),
+    "masked": (dict(x=np.ma.masked_less(rows(6), 0)), "x has missing values; fill them or drop those"),
+    "vocabulary of numbers": (dict(vocabulary=7), "vocabulary=7, and x is no tokens; leave it out"),
+    "vocabulary of text": (dict(vocabulary="7"), "vocabulary='7' is no number up to 1000000; give one"),
+    "beyond the vocabulary": (
+        dict(x=np.arange(12).reshape(6, 2), vocabulary=7),
+        "x has the token 11, beyond vocabulary=7; raise that",
+    ),
     "enormous target": (dict(y=[0.5, 1, 2, 3, 4, -5e30]), "y has NaN, .* first in row 5; mend"),
     "no targets": (dict(y=None), "y holds object, not numbers; turn it into numbers"),
     "one target": (dict(y=1), "y is a single number; give an array"),
@@ -800,9 +914,13 @@ WRONG = {
         "has 2 test examples and 1 targets; make them as many",
     ),
     "NaN in test": (dict(test=(np.full((1, 2), np.nan), [0])), "test x has NaN, .* first in row 0; mend"),
-    "NaN in targets of test": (
-        dict(test=(np.ones((1, 2)), [np.nan])),
+    "infinity in targets of test": (
+        dict(test=(np.ones((1, 2)), [np.inf])),
         "test y has NaN, .* first in row 0; mend",
+    ),
+    "nothing asked in the test": (
+        dict(test=(np.ones((1, 2)), [np.nan])),
+        "has no test examples; give some, or drop test to have some held out",
     ),
     "class beyond in test": (
         dict(test=(np.ones((1, 2)), [7]), answers=["a", "b"]),

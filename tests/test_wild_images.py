@@ -38,6 +38,9 @@ CONTENTS = {
     "gif": encoded((84, 84), kind="GIF"),
     "bmp": encoded((84, 84), kind="BMP"),
     "webp": encoded((84, 84), kind="WEBP"),
+    "moving webp": encoded(
+        (84, 84), kind="WEBP", save_all=True, append_images=[Image.new("RGB", (84, 84))]
+    ),
     "tiff": encoded((84, 84), kind="TIFF"),
     "wrong size": encoded((83, 84)),
     "one pixel": encoded((1, 1)),

@@ -135,7 +135,8 @@ def _problem(drawn, train, heads):
     for name, array in zip(drawn.inputs, train.inputs, strict=True):
         if array.dtype == np.int32:
             most = max(int(part.inputs[len(inputs)].max(initial=0)) for part in (drawn.train, drawn.test))
-            spec = InputSpec(name, array.shape[1:], "int32", (), (), most + 1)
+            known = drawn.vocabulary[len(inputs)] if drawn.vocabulary else 0
+            spec = InputSpec(name, array.shape[1:], "int32", (), (), max(most + 1, known))
         else:
             mean, std = (tuple(map(float, moment)) for moment in moments(array))
             spec = InputSpec(name, array.shape[1:], str(array.dtype), mean, std)

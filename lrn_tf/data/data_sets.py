@@ -6,10 +6,12 @@ import itertools
 import os
 import sys
 
+import numpy as np
 from absl import logging
 
 from lrn_tf.errors import UserError
 
+MANY = 1024  # examples that are read at once
 OFFLINE = "--benchmark=digits_mtl works offline"
 
 # Where TFDS downloads a data set from, or what it knows of it.
@@ -49,6 +51,39 @@ def pairs(name: str, data_dir: str):
     with reading(name, data_dir):
         found = {split: builder.as_dataset(split, as_supervised=True) for split in builder.info.splits}
         return found, tuple(getattr(builder.info.features[asked[1]], "names", None) or ())
+
+
+def arrays(name: str, examples) -> tuple[np.ndarray, np.ndarray]:
+    """What is in a `tf.data.Dataset` of pairs (x, y), for a task of that name.
+
+    Raises:
+        UserError: it is no such set.
+    """
+    spec = getattr(examples, "element_spec", None)
+    if not isinstance(spec, tuple) or len(spec) != 2:
+        raise UserError(f"{name}: {examples!r:.80} is no tf.data set of pairs (x, y); make it one")
+    if examples.cardinality() == -1:  # tf.data.INFINITE_CARDINALITY
+        raise UserError(f"{name}: the data set never ends; take a part of it, such as .take(1000)")
+    firsts = [s.shape[:1].as_list() for s in spec if getattr(s, "shape", None) is not None and s.shape.rank]
+    if len(firsts) == 2 and firsts[0] == firsts[1]:
+        raise UserError(
+            f"{name}: x {spec[0].shape} and y {spec[1].shape} look like a batch; give .unbatch() of it, or"
+            " arrays if it is none"
+        )
+    # Where all have one shape many are read at once, which takes half the time.
+    alike = all(hasattr(s, "shape") and s.shape.is_fully_defined() for s in spec)
+    pairs = list((examples.batch(MANY) if alike else examples).as_numpy_iterator())
+    if not pairs:
+        raise UserError(f"{name}: the data set is empty; give one with examples")
+    if alike:
+        return tuple(np.concatenate(values) for values in zip(*pairs, strict=True))
+    for what, values in zip("xy", zip(*pairs, strict=True), strict=True):
+        if shapes := {np.shape(value) for value in values} - {np.shape(values[0])}:
+            raise UserError(
+                f"{name}: {what} has the shapes {np.shape(values[0])} and {min(shapes)}; make them one,"
+                " such as by .map(lambda x, y: (tf.image.resize(x, (32, 32)), y))"
+            )
+    return tuple(np.stack(values) for values in zip(*pairs, strict=True))
 
 
 def reading(name: str, data_dir: str):

@@ -156,10 +156,12 @@ def _read(folder, paths, size):
 def _decode(path, size):
     """A picture, of this size unless it is 0, or why it is none."""
     try:
-        with tf.device("CPU:0"):
-            image = decode(path.read_bytes())
-            return (resize(image[None], (size, size))[0] if size else image).numpy()
-    except (OSError, tf.errors.OpError, ValueError) as error:
+        image = decode(path.read_bytes())
+        if size:
+            with tf.device("CPU:0"):
+                image = resize(image[None], (size, size))[0].numpy()
+        return image
+    except (OSError, ValueError) as error:
         return reason(error)
 
 

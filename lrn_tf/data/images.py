@@ -1,10 +1,20 @@
 """What happens to an image before the network sees it."""
 
+import io
+
+import numpy as np
 import tensorflow as tf
+from PIL import Image, ImageOps
+
+from lrn_tf.errors import reason
+
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
+# By Pillow's mode: what grey pictures hold, and what holds more than a byte for each number.
+GREY, DEEP = ("1", "L", "LA", "La"), ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 
 
-def decode(content: bytes, channels: int = 0):
-    """The picture in a file's content, PNG, JPEG, BMP, WebP, or the first of a GIF.
+def decode(content: bytes, channels: int = 0) -> np.ndarray:
+    """The picture in a file's content, one of `FORMATS`, or the first of several; turned as it was taken.
 
     Args:
         content: of the file.
@@ -15,16 +25,22 @@ def decode(content: bytes, channels: int = 0):
         uint8 `[H, W, channels]`.
 
     Raises:
-        tf.errors.OpError, ValueError: there is none.
+        ValueError: there is none, or it has grey of more than a byte.
     """
-    # Not every format is decoded into as many channels as one asks for.
-    image = tf.io.decode_image(content, 4 if channels == 4 else 0, expand_animations=False)
-    grey = image.shape[2] < 3
-    if channels == 1 and not grey:
-        image = tf.image.rgb_to_grayscale(image[..., :3])
-    elif channels == 3 and grey:
-        image = tf.repeat(image[..., :1], 3, axis=2)
-    return image[..., : channels or (1 if grey else 3)]
+    # Not of TensorFlow: it takes the numbers of a palette for colours, leaves a photograph on its side, and
+    # crashes where a WebP moves.
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as file:
+            if file.mode in DEEP:
+                raise ValueError("its grey has more than 8 bits; make it 8, of which 255 is white")
+            wanted = {0: "L" if file.mode in GREY else "RGB", 1: "L", 3: "RGB", 4: "RGBA"}[channels]
+            picture = ImageOps.exif_transpose(file)
+            if "transparency" in picture.info:
+                picture = picture.convert("RGBA")
+            pixels = np.asarray(picture.convert(wanted))
+    except Exception as error:  # what is raised depends on what is wrong with the file
+        raise ValueError(reason(error)) from error
+    return pixels.reshape(*pixels.shape[:2], -1)
 
 
 def resize(images, size):

@@ -2,13 +2,15 @@
 
 import dataclasses
 import itertools
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
 
 from lrn_tf.data.examples import Examples, joined
 from lrn_tf.data.problem import TAKEN, TaskSpec, names_input
-from lrn_tf.data.tasks import Task, checked, is_name, like
+from lrn_tf.data.targets import is_asked, is_name
+from lrn_tf.data.tasks import Task, checked, like
 from lrn_tf.errors import UserError
 
 # Of a task without test examples of its own, this share is held out.
@@ -29,6 +31,7 @@ class Drawn:
         test: likewise, to evaluate on.
         strata: for each input, what of its training rows should be held out in equal shares; int `[m]`.
         notes: what there is to say of them, a line each.
+        vocabulary: for each input how many tokens there are at least; empty if nobody says.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Drawn:
     test: Examples
     strata: tuple[np.ndarray, ...]
     notes: tuple[str, ...] = ()
+    vocabulary: tuple[int, ...] = ()
 
 
 def together(name: str, tasks: Sequence[Task], seed: int = 0) -> Drawn:
@@ -47,16 +51,20 @@ def together(name: str, tasks: Sequence[Task], seed: int = 0) -> Drawn:
         UserError: two tasks have one name, a task has no examples, or its arrays are not what they must be.
     """
     _check_names(name, tasks)
-    arrays: dict[int, np.ndarray] = {}
+    arrays: dict = {}
     found = [checked(task, arrays) for task in tasks]
-    tasks = [task for task, _ in found]
+    tasks, specs, notes = zip(*found, strict=True)
     named = _inputs(tasks)
     inputs = tuple(dict.fromkeys(named))
-    specs = tuple(dataclasses.replace(spec, input=i) for (_, spec), i in zip(found, named, strict=True))
+    specs = tuple(dataclasses.replace(spec, input=i) for spec, i in zip(specs, named, strict=True))
     of_task = [inputs.index(i) for i in named]
     parts = zip(*_parted(tasks, seed), strict=True)
     (train, strata), (test, _) = (_joined(part, of_task) for part in parts)
-    return Drawn(name, inputs, specs, train, test, strata)
+    vocabulary = tuple(
+        max(task.vocabulary for task, mine in zip(tasks, of_task, strict=True) if mine == i)
+        for i in range(len(inputs))
+    )
+    return Drawn(name, inputs, specs, train, test, strata, tuple(itertools.chain(*notes)), vocabulary)
 
 
 def _check_names(name, tasks):
@@ -104,16 +112,19 @@ def _inputs(tasks):
 def _parted(tasks, seed):
     """Of each task the training and the test examples, `(x, y)` each; what tasks share they share there."""
     held_out: dict[int, tuple] = {}
-    for k, task in enumerate(tasks):
+    for task in tasks:
         if task.test is not None:
             yield (task.x, task.y), task.test
             continue
         if id(task.x) not in held_out:
             same = [other.y for other in tasks if other.x is task.x]
-            marked = _held_out(same, np.random.default_rng((seed, 0, k)))
+            # By name: a run that starts from another, with more tasks, must not be tested on what that
+            # one has learned.
+            rng = np.random.default_rng((seed, 0, zlib.crc32(task.name.encode())))
+            marked = _held_out(same, rng)
             held_out[id(task.x)] = marked, task.x[~marked], task.x[marked]
         marked, train_x, test_x = held_out[id(task.x)]
-        if not marked.any():
+        if not is_asked(task.y[marked]).any():
             raise UserError(f"{task.name} has too few examples to hold some out; give more, or test=(x, y)")
         yield (train_x, task.y[~marked]), (test_x, task.y[marked])
 
@@ -157,7 +168,7 @@ def _joined(parts, of_task):
                 continue
             same = [j for j, (other, _) in enumerate(parts) if other is x and of_task[j] == i]
             for j in same:
-                row[j] = np.arange(start, start + len(x), dtype=np.int32)
+                row[j] = np.int32(start) + np.flatnonzero(is_asked(parts[j][1])).astype(np.int32)
             mine = _combined([parts[j][1] for j in same])
             found.append(mine + (found[-1].max() + 1 if found else 0))
             arrays.append(x)
@@ -165,7 +176,7 @@ def _joined(parts, of_task):
         inputs.append(arrays[0] if len(arrays) == 1 else np.concatenate(arrays))
         strata.append(np.concatenate(found))
     task = np.repeat(np.arange(len(parts), dtype=np.int32), list(map(len, row)))
-    target = joined([y for _, y in parts])
+    target = joined([y[is_asked(y)] for _, y in parts])
     return Examples(np.concatenate(row), task, target, tuple(inputs)), tuple(strata)
 
 

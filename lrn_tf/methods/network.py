@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Sequence
 
 import keras
-import numpy as np
 import tensorflow as tf
 
+from lrn_tf.data.brought import brought
 from lrn_tf.data.examples import prepare_all
 from lrn_tf.data.problem import Problem
 from lrn_tf.learning.objectives import Objectives
@@ -93,16 +93,21 @@ class LRN(keras.Model):
         """Answers a batch.
 
         Args:
-            inputs: as the user has them: `[B, *shape]`, images uint8 of any size; or such an array by the
-                name of each input, where the tasks have several.
-            tasks: `B` numbers or names.
+            inputs, tasks: as `lrn_tf.data.brought.brought` takes them: `[B, *shape]`, images uint8 of any
+                size, or such an array by the name of each input; and `B` numbers or names. Inside a
+                `tf.function` tensors are taken as they are, and tasks are numbers.
 
         Returns:
             float32 `[B, C]`, probabilities of classes or labels, or numbers in the user's units; 0 after a
             task's own answers.
+
+        Raises:
+            ValueError: an input is of another type or shape, a task is unknown or missing, or there are no
+                examples.
         """
-        if isinstance(tasks, list | tuple | np.ndarray):
-            tasks = self.problem.numbers_of(tasks)
+        if not any(tf.is_symbolic_tensor(x) for x in tf.nest.flatten([inputs, tasks])):
+            tasks = tasks.numpy() if tf.is_tensor(tasks) else tasks
+            inputs, tasks = brought(inputs, tasks, self.problem)
         return super().__call__(inputs, tasks=tf.cast(tf.convert_to_tensor(tasks), tf.int32))
 
     def call(self, inputs, tasks):
