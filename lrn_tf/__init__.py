@@ -1,10 +1,11 @@
 """Limitless Routing Networks for multi-task learning, in Keras 3 on TensorFlow.
 
 `train` learns a list of `Task` with a pool of `Kind`, and returns an `LRN`; `load` brings back what was
-exported.
+exported, as a `Model`. A `Problem` is what tasks are to who makes a pool for them.
 """
 
 import importlib
+import importlib.metadata
 import os
 import sys
 import tempfile
@@ -31,24 +32,25 @@ if "tensorflow" not in sys.modules:
     _tune()
 
 if typing.TYPE_CHECKING:  # what is looked up by name below
-    from lrn_tf.data.benchmarks import Benchmark
+    from lrn_tf.data.problem import Problem
     from lrn_tf.data.tasks import Task
     from lrn_tf.errors import UserError
     from lrn_tf.methods.network import LRN
     from lrn_tf.modules.pool import Kind
-    from lrn_tf.serving.model import load
+    from lrn_tf.serving.model import Model, load
 
 # Where to find what there is for users. TensorFlow takes seconds that a mistyped flag need not cost, so
 # that it is imported when one of them is asked for.
 _PUBLIC = {
-    "Benchmark": "data.benchmarks",
+    "Problem": "data.problem",
     "Task": "data.tasks",
     "Kind": "modules.pool",
     "LRN": "methods.network",
     "UserError": "errors",
+    "Model": "serving.model",
     "load": "serving.model",
 }
-__all__ = ["train", "Task", "Kind", "LRN", "load", "Benchmark", "UserError"]
+__all__ = ["train", "Task", "Kind", "Problem", "LRN", "load", "Model", "UserError"]
 
 
 def train(tasks, pool=None, *, name="tasks", workdir="", export_dir="", **settings):
@@ -77,6 +79,8 @@ def train(tasks, pool=None, *, name="tasks", workdir="", export_dir="", **settin
     from lrn_tf.serving.export import check_output, export
     from lrn_tf.training.train import learn
 
+    tasks, pool, workdir, export_dir = map(_plain, (tasks, pool, workdir, export_dir))
+    settings = {name: _plain(value) for name, value in settings.items()}
     workdir = workdir or os.path.join(tempfile.mkdtemp(prefix="lrn_tf_"), "run")
     if export_dir:
         check_output(export_dir, workdir)
@@ -86,7 +90,14 @@ def train(tasks, pool=None, *, name="tasks", workdir="", export_dir="", **settin
     return network
 
 
+def _plain(given):
+    """Paths as text; anything else as it is."""
+    return os.fspath(given) if isinstance(given, os.PathLike) else given
+
+
 def __getattr__(name: str):
+    if name == "__version__":
+        return importlib.metadata.version("lrn_tf")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'lrn_tf' has no attribute {name!r}")
     _start()

@@ -92,11 +92,21 @@ def _numbers(file):
 
     if not file.endswith(".npy"):
         # Opened here: NumPy would also fetch what an address stands for.
-        with open(file, encoding="utf-8") as lines:
+        with open(file, encoding="utf-8-sig") as lines:  # Excel begins it with a mark
             lines = [line for line in lines if line.strip()]
+        if lines and not any(map(_is_number, lines[0].split(","))):  # names of columns
+            del lines[0]
         return np.loadtxt(lines, delimiter=",", ndmin=2) if lines else np.zeros((0, 0))
     with open(file, "rb") as array:
         return np.lib.format.read_array(array)  # which runs nothing
+
+
+def _is_number(cell):
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
 
 
 def _of_type(found, dtype):
@@ -141,6 +151,8 @@ def main(files: list[str]) -> int:
 
 def _json(name, spec, answer):
     found = {"file": name, "task": spec.name, **_answer(spec, answer)}
+    if spec.form == "classes":
+        found["probabilities"] = dict(zip(spec.answers, answer["probabilities"], strict=False))
     return json.dumps({**found, "path": _path(answer), "confidence": answer.get("confidence")})
 
 

@@ -1,6 +1,7 @@
 """What all programs here have in common: how they end."""
 
 import contextlib
+import importlib.metadata
 import io
 import os
 import runpy
@@ -28,6 +29,8 @@ def console() -> None:
     if name in HELP:
         print("lrn-tf PROGRAM --flag=value ..; lrn-tf PROGRAM --help lists the flags\n")
         print("\n".join(f"  lrn-tf {program:9}{does}" for program, does in PROGRAMS.items()))
+    elif name == "--version":
+        print(f"lrn_tf {importlib.metadata.version('lrn_tf')}")
     elif name not in PROGRAMS:
         _give_up(f"{name} is no program; choose one of: {', '.join(PROGRAMS)}")
     else:

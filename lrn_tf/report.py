@@ -27,7 +27,8 @@ def report(workdir: str, output: str, pool: str = "", benchmark: str = "") -> No
     Args:
         workdir: of the run.
         output: folder of the page.
-        pool, benchmark: FILE.py:FUNCTION, where such made the run's modules or its examples.
+        pool: FILE.py:FUNCTION, where such made the run's modules.
+        benchmark: likewise of its examples; or where they are now, a folder of pictures say.
 
     Raises:
         UserError: there is no run with a checkpoint, its data are missing, or the output cannot be written.
@@ -63,10 +64,10 @@ def report(workdir: str, output: str, pool: str = "", benchmark: str = "") -> No
 
 
 def _with_benchmark(run, settings, benchmark):
-    """The settings, with a benchmark that the caller gives instead of one that is a function."""
-    if settings.benchmark in BENCHMARKS or ":" not in settings.benchmark:
-        return settings
+    """The settings, with the benchmark that the caller gives, which must be if it is a function."""
     if not benchmark:
+        if settings.benchmark in BENCHMARKS or ":" not in settings.benchmark:
+            return settings
         raise UserError(
             f"the examples of {run.folder} are made by {settings.benchmark}, which a run does not start by"
             f" itself; give it with --benchmark=FILE.py:FUNCTION if you trust it"
@@ -89,5 +90,6 @@ if __name__ == "__main__":
         report,
         "Folder of index.html; one that is there is replaced",
         pool=program.OWN_POOL,
-        benchmark="FILE.py:FUNCTION that has made the run's examples, if a function of yours has",
+        benchmark="FILE.py:FUNCTION that has made the run's examples, if a function of yours has; or their"
+        " folder, if it is no longer where it was",
     )

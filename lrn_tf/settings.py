@@ -421,7 +421,14 @@ OF_LENGTH = ("epochs", "max_steps")
 
 def free_on_resume(settings: Settings) -> set[str]:
     """Those settings that may differ where such a run is continued."""
-    return set(FREE_ON_RESUME) - set(OF_LENGTH if settings.schedule != "decay" else ())
+    # What is a user's own may have moved; whether it is the same, tasks and modules themselves tell.
+    own = {name for name in ("benchmark", "pool") if getattr(settings, name) not in known(name)}
+    return set(FREE_ON_RESUME) - set(OF_LENGTH if settings.schedule != "decay" else ()) | own
+
+
+def known(name: str) -> tuple[str, ...]:
+    """What we have for a setting, such as "pool"."""
+    return next(f for f in dataclasses.fields(Settings) if f.name == name).metadata["choices"]
 
 
 def of_method(given: dict[str, typing.Any], method: str) -> dict[str, typing.Any]:

@@ -218,6 +218,7 @@ def test_what_metrics_have_of_any_form():
         ([5, 5, 5, 5], [5, 5, 5, 5], 0, 0),  # there is nothing to tell
         ([5, 5, 5, 5], [4, 4, 4, 4], 1, 0),
         ([7], [9], 2, 0),
+        ([0, 1e-10], [1e30, 1e30], 1e30, -1e30),  # no file holds more
     ],
 )
 def test_errors_by_hand(true, told, mae, r2):

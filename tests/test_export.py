@@ -1,6 +1,8 @@
 """Exported models: they answer as the trainer does, where nothing of lrn_tf is installed."""
 
+import contextlib
 import dataclasses
+import errno
 import functools
 import json
 import os
@@ -542,6 +544,29 @@ def test_a_new_model_replaces_the_old_in_one_step(trained, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_without_such_a_step_it_is_replaced_in_two(fails, trained, tmp_path, monkeypatch):
+    """As on macOS. What is there comes back if the second one fails."""
+    shutil.copytree(trained("routing")[1], tmp_path / "model")
+    before, rename = contents(tmp_path / "model"), os.rename
+    monkeypatch.setattr(export_module.ctypes, "CDLL", lambda *_, **__: None)
+
+    def rename_or_fail(source, target):
+        if fails and target == tmp_path / "model" and source.name == "model":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", rename_or_fail)
+    with pytest.raises(UserError, match="No space left") if fails else contextlib.nullcontext():
+        export(str(trained(QUICK)[0]), str(tmp_path / "model"))
+    if fails:
+        assert contents(tmp_path / "model") == before
+    else:
+        held = json.loads((tmp_path / "model" / "lrn_tf.json").read_text())
+        assert held["settings"]["method"] == QUICK
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
 def test_a_model_that_will_not_be_loaded_is_said_to_be_such(trained, tmp_path, monkeypatch, capsys):
     """As one with a layer of the user's that we do not know; TensorFlow itself runs it."""
     monkeypatch.setattr(operations, "COMPUTING", operations.COMPUTING - {"Conv2D"})
@@ -587,7 +612,8 @@ def test_numbers_are_read_from_csv_and_npy(of_mixed, mixed_model, program, tmp_p
     given, model = given_to(data), f"--model={folder / 'model'}"
     rows = given["rows"][data.test.task == 1][:3]
     (tmp_path / "rows.csv").write_text("".join(",".join(map(repr, row)) + "\n" for row in rows.tolist()))
-    (tmp_path / "one.csv").write_text("\n1, 2.5,-3e-1\n\n")
+    # As spreadsheets have it: with a mark that it is UTF-8, and with names of columns.
+    (tmp_path / "one.csv").write_text("\ufeffheight,width,depth\n\n1, 2.5,-3e-1\n\n")
     np.save(tmp_path / "rows.npy", rows)
     np.save(tmp_path / "row.npy", rows[0].astype(np.float64))
     names = ["rows.csv", "one.csv", "rows.npy", "row.npy"]
@@ -634,6 +660,9 @@ def test_tokens_and_images_are_read_from_files(of_mixed, mixed_model, program, t
         done = program("predict", model, "--task=light", "--json", name)
         found = [json.loads(line) for line in done.stdout.splitlines()]
         assert [row["class"] for row in found] == expected["class_name"].tolist()
+        for row, probabilities in zip(found, expected["probabilities"], strict=True):
+            assert list(row["probabilities"]) == ["dark", "light"]
+            np.testing.assert_allclose(list(row["probabilities"].values()), probabilities[:2], rtol=1e-4)
 
 
 def odd_files(folder):
@@ -652,7 +681,7 @@ def odd_files(folder):
         np.lib.format.write_array_header_1_0(file, header)
     (folder / "cut.npy").write_bytes((folder / "wide.npy").read_bytes()[:-1])
     (folder / "empty.csv").write_text("\n \n")
-    (folder / "header.csv").write_text("a,b,c\n1,2,3\n")
+    (folder / "word.csv").write_text("1,2,3\n1,a,3\n")
     (folder / "ragged.csv").write_text("1,2,3\n1,2\n")
     (folder / "nan.csv").write_text("1,nan,3\n")
     (folder / "binary.csv").write_bytes(b"\xff\xfe\0")
@@ -671,7 +700,7 @@ def odd_files(folder):
         "large.npy": "",
         "cut.npy": "",
         "empty.csv": "it has the shape [0, 0]",
-        "header.csv": "could not convert string 'a'",
+        "word.csv": "could not convert string 'a'",
         "ragged.csv": "number of columns changed",
         "nan.csv": "rows has NaN or infinite numbers",
         "binary.csv": "",

@@ -238,11 +238,20 @@ def test_an_output_that_takes_nothing(output, said):
     assert (done.returncode, done.stderr) == (2, f"lrn_tf: output: {said}; mend that, then run it again\n")
 
 
-def test_memory_that_is_not_enough(monkeypatch):
+def test_memory_that_is_not_enough(monkeypatch, tmp_path):
     settings = resolve({"method": "shared"})
     benchmark = load(*asked(settings))
     monkeypatch.setattr(build, "_memory", lambda: 10**4)
     with pytest.raises(UserError, match="more than the 0.0 GB that this machine has; choose a smaller"):
+        build.describe(benchmark, settings)
+    monkeypatch.undo()
+    of_container = tmp_path / "memory.max"
+    of_container.write_text("20000\n")
+    monkeypatch.setattr(build, "CONTAINER", of_container)
+    with pytest.raises(UserError, match="more than the 0.0 GB that this machine has"):
+        build.describe(benchmark, settings)
+    for unlimited in ("max\n", None):
+        of_container.unlink() if unlimited is None else of_container.write_text(unlimited)
         build.describe(benchmark, settings)
     for error in (MemoryError(), tf.errors.ResourceExhaustedError(None, None, "OOM when allocating")):
         with pytest.raises(UserError, match="memory is not enough; choose a smaller --dup") as caught:

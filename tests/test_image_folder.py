@@ -233,6 +233,12 @@ def test_pictures_of_any_kind(folder, name, content, becomes):
     assert np.abs(predict.examples(file, grey)[0, ..., 0] - luminance).max() <= 1
 
 
+def test_splits_in_capitals_are_no_tasks(folder):
+    for split in ("Train", "Test"):
+        fill(folder / split, FRUIT)
+    assert refused(folder) == f"{folder}/Train would be a task; call it train/, or otherwise"
+
+
 def test_the_first_picture_of_an_animation(folder):
     one_class_of(folder, {"a.gif": moving(np.full((SIDE, SIDE, 3), 50, np.uint8), "GIF")})
     assert (shown(folder)[0] == 50).all()

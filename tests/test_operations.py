@@ -411,6 +411,21 @@ def test_what_tensorflow_reads_must_have_a_checksum(copy, change, said):
         lrn_tf.load(str(copy))
 
 
+def test_a_model_that_another_replaces_while_it_is_read_is_not_mixed_with_it(copy, monkeypatch):
+    loading, card = tf.saved_model.load, json.loads((copy / CARD).read_text())
+    loaded = []
+
+    def load_and_replace(path):
+        loaded.append(path)
+        if len(loaded) == 1:
+            (copy / CARD).write_text(json.dumps(card))  # with other white space
+        return loading(path)
+
+    monkeypatch.setattr(tf.saved_model, "load", load_and_replace)
+    lrn_tf.load(str(copy))
+    assert len(loaded) == 2
+
+
 def test_a_card_that_is_a_pipe_is_no_card(copy):
     (copy / CARD).unlink()
     os.mkfifo(copy / CARD)
@@ -425,5 +440,6 @@ def test_a_model_is_loaded_from_anywhere(copy, tmp_path, monkeypatch):
     (tmp_path / "link").symlink_to(odd)
     monkeypatch.chdir(tmp_path)
     images = np.zeros((2, 8, 8, 1), np.uint8)
+    (odd / "variables" / ".DS_Store").write_text("of a file browser")
     for path in (str(odd), odd.name, "link"):
         assert lrn_tf.load(path)(images, [0, 9])["probabilities"].shape == (2, 2)

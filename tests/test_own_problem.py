@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import random
 import re
 
 import numpy as np
@@ -44,8 +45,11 @@ def test_training_says_what_it_measures(trained):
 
 
 def test_a_run_that_was_stopped_continues_to_the_same_end(forked, trained, tmp_path):
-    for more in (("--max_steps=3",), ()):
-        end, _, errors = main(forked, tmp_path, "--workdir=run", *more)
+    """Also where tasks and pool have been moved meanwhile."""
+    (tmp_path / "moved.py").write_text((HERE / "own_problem.py").read_text())
+    moved = ("--benchmark=moved.py:tasks", "--pool=moved.py:pool")
+    for own, *more in ((OWN, "--max_steps=3"), (moved,)):
+        end, _, errors = main(forked, tmp_path, "--workdir=run", *more, own=own)
         assert end == 0, errors
     assert without_timings(tmp_path / "run") == without_timings(trained / "run")
 
@@ -90,7 +94,7 @@ def test_a_run_goes_on_with_the_pool_and_the_tasks_that_made_it(forked, tmp_path
     assert end == 0, errors
     for change, said in (
         (("dense(8), dup)", "dense(8), dup + 1)"), "of_row"),
-        (('"sum", rows', '"total", rows'), "total"),
+        (('["total"]', '["whole"]'), "answers of task sum"),
     ):
         assert change[0] in code
         mine.write_text(code.replace(*change))
@@ -173,14 +177,23 @@ def test_numbers_are_all_that_is_asked(tmp_path):
 
 
 def test_a_benchmark_by_its_name_has_its_pool(monkeypatch):
-    """Where none is given, as with flags."""
-
+    """Where none is given, as with flags. And training leaves what draws at random as it was."""
     asked = []
-    monkeypatch.setattr("lrn_tf.training.train.run", lambda *given: asked.append(given) or 1 / 0)
+    random.seed(7), np.random.seed(7)
+    expected = [random.random(), np.random.random()]
+    random.seed(7), np.random.seed(7)
+
+    def draw(*given):
+        random.random(), np.random.random()
+        asked.append(given)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("lrn_tf.training.train.run", draw)
     with pytest.raises(ZeroDivisionError):
         lrn_tf.train("mixed_mtl")
     ((settings, source, kinds),) = asked
     assert (settings.pool, source, kinds) == ("mixed", None, None)
+    assert [random.random(), np.random.random()] == expected
 
 
 def test_the_cache_cannot_be_left_when_it_is_in_use():
@@ -201,7 +214,7 @@ def test_from_python(tmp_path):
     model = lrn_tf.train(
         own_problem.tasks(),
         own_problem.pool,
-        workdir=str(tmp_path / "run"),
+        workdir=tmp_path / "run",
         dup=2,
         depth=3,
         d_model=8,

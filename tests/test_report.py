@@ -381,6 +381,9 @@ def test_code_is_started_only_where_it_is_given(mixed_run, tmp_path):
     (tmp_path / "other.py").write_text(other)
     with pytest.raises(UserError, match="no longer those that .* has learned: answers of task light was"):
         report(str(mixed_run / "run"), str(tmp_path / "page"), benchmark=f"{tmp_path}/other.py:tasks")
+    # Or a folder, if it has moved.
+    with pytest.raises(UserError, match="nowhere cannot be read"):
+        report(str(mixed_run / "run"), str(tmp_path / "page"), benchmark=f"{tmp_path}/nowhere")
     assert not (tmp_path / "page").exists()
 
 

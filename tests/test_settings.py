@@ -12,6 +12,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
+import lrn_tf
 from lrn_tf import main
 from lrn_tf.errors import UserError
 from lrn_tf.program import PROGRAMS
@@ -522,6 +523,23 @@ def test_the_console_lists_its_programs(arguments):
     shown = console(*arguments)
     assert shown.returncode == 0 and not shown.stderr
     assert re.findall(r"^  lrn-tf (\w+) ", shown.stdout, re.M) == list(PROGRAMS)
+
+
+def test_the_version_is_that_which_is_installed():
+    shown = console("--version")
+    assert shown.stdout == f"lrn_tf {lrn_tf.__version__}\n" and re.match(r"\d+\.\d+", lrn_tf.__version__)
+
+
+def test_keras_must_be_that_of_tensorflow():
+    refused = subprocess.run(
+        [sys.executable, "-m", "lrn_tf.main", "--max_steps=1"],
+        env={**os.environ, "KERAS_BACKEND": "torch"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    said = "lrn_tf: KERAS_BACKEND=torch is set, and lrn_tf is made for tensorflow; unset it\n"
+    assert (refused.returncode, refused.stderr) == (2, said)
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

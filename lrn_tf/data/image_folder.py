@@ -88,6 +88,9 @@ def _shown(path):
 
 def _check(folder, splits):
     """Sees that there are tasks, and that both splits have the same."""
+    for name in SPLITS:
+        if odd := [task for task in splits.get("", ()) if task.lower() == name]:
+            raise UserError(f"{_shown(folder / odd[0])} would be a task; call it {name}/, or otherwise")
     if len(splits) == 1 and "" not in splits:
         (there,) = splits
         (missing,) = set(SPLITS) - {there}

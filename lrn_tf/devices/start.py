@@ -6,6 +6,7 @@ import os
 from absl import logging
 
 from lrn_tf.devices import compile_cache
+from lrn_tf.errors import UserError
 
 
 @contextlib.contextmanager
@@ -32,7 +33,12 @@ def import_tensorflow(cache: bool = True) -> None:
 
     With `cache`, it keeps what it compiles: see `lrn_tf.devices.compile_cache`. The environment
     variable TF_CPP_MIN_LOG_LEVEL, set to anything, brings all messages back.
+
+    Raises:
+        UserError: Keras is told to use something else.
     """
+    if (backend := os.environ.get("KERAS_BACKEND", "tensorflow")) != "tensorflow":
+        raise UserError(f"KERAS_BACKEND={backend} is set, and lrn_tf is made for tensorflow; unset it")
     if cache:
         compile_cache.use()
     else:

@@ -1,8 +1,10 @@
 """From settings to a method, and what it will cost."""
 
 import collections
+import contextlib
 import math
 import os
+import pathlib
 import sys
 
 import tensorflow as tf
@@ -18,6 +20,9 @@ from lrn_tf.methods.random_route import RandomRoute
 from lrn_tf.methods.routing import RoutingNetwork
 from lrn_tf.methods.unrouted import Unrouted
 from lrn_tf.settings import Settings
+
+# Where Linux says what a container may use.
+CONTAINER = pathlib.Path("/sys/fs/cgroup/memory.max")
 
 METHODS = {
     "lrn": LRNMethod,
@@ -91,7 +96,11 @@ def _inputs(problem):
 
 
 def _memory():
-    """Bytes of memory of the machine; what a GPU has shows when it is asked for it."""
+    """Bytes that the machine has, or lets its container use; what a GPU has shows when it is asked for."""
     if tf.config.list_physical_devices("GPU"):
         return math.inf
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    # A container may be allowed less; "max" says that it is not.
+    with contextlib.suppress(OSError, ValueError):
+        there = min(there, int(CONTAINER.read_text()))
+    return there

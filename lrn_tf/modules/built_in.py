@@ -21,7 +21,7 @@ VECTOR, SMALL = 64, 16  # of mixed: the vectors in which inputs meet, channels o
 
 def paper(problem: Problem, dup: int) -> list[Kind]:
     """The six kinds of Sec. 5.2. Norms have parameters of their own in every module (ours)."""
-    image = problem.the_image("--pool=paper").shape
+    image = _image(problem, "paper")
     height, width, _ = image
     features = (height, width, FILTERS)
     return [
@@ -36,7 +36,7 @@ def paper(problem: Problem, dup: int) -> list[Kind]:
 
 def residual(problem: Problem, dup: int) -> list[Kind]:
     """Pre-activation residual blocks (He et al. 2016), two of which halve the image (ours)."""
-    image = problem.the_image("--pool=residual").shape
+    image = _image(problem, "residual")
     full, half, quarter = _halved(image, WIDTHS)
     return [
         Kind("stem", INPUT, image, full, lambda: _convolution(WIDTHS[0]), dup),
@@ -59,7 +59,7 @@ def wide(problem: Problem, dup: int, factor: int) -> list[Kind]:
     Args:
         factor: of its widths, their k.
     """
-    image = problem.the_image(f"--pool=wide_{factor}").shape
+    image = _image(problem, f"wide_{factor}")
     full, half, quarter = _halved(image, [factor * width for width in STAGES])
     return [
         Kind("full", INPUT, image, full, lambda: _stack(_convolution(STEM), *_stage(full[-1], 1)), dup),
@@ -71,7 +71,7 @@ def wide(problem: Problem, dup: int, factor: int) -> list[Kind]:
 
 def transformer(problem: Problem, dup: int) -> list[Kind]:
     """Patches and attention among them (after Dosovitskiy et al. 2021; ours)."""
-    image = problem.the_image("--pool=transformer").shape
+    image = _image(problem, "transformer")
     patches = -(-image[0] // PATCH) * -(-image[1] // PATCH)
     tokens = (patches, TOKEN)
     return [
@@ -124,6 +124,14 @@ def make_pool(kinds: Callable[[Problem, int], list[Kind]] | list[Kind], problem:
     except ValueError as error:
         raise UserError(f"--depth={settings.depth} --pool={settings.pool}: {error}") from error
     return pool
+
+
+def _image(problem, pool):
+    """The shape of the images that a pool needs."""
+    try:
+        return problem.the_image(f"--pool={pool}").shape
+    except ValueError as error:
+        raise ValueError(f"{error}; --pool=mixed takes any") from error
 
 
 def output_kinds(

@@ -292,7 +292,10 @@ def build_layer(kind: Kind, tokens: bool = False) -> keras.layers.Layer:
         raise UserError(f"kind {kind.name}: its layer returns {output}, declared is {kind.output}")
     idle = _idle_seeds(layer)
     if state := [v.path for v in layer.non_trainable_variables if v.path not in idle]:
-        raise UserError(f"kind {kind.name}: modules cannot have state, but its layer has {state}")
+        raise UserError(
+            f"kind {kind.name}: modules cannot have state, as of Dropout or BatchNormalization, and its"
+            f" layer has {state}; leave that out"
+        )
     return layer
 
 

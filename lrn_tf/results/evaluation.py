@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from lrn_tf.data.arrays import ENORMOUS
 from lrn_tf.data.examples import DeviceExamples, Examples, consecutive_rows
 from lrn_tf.data.problem import NUMBERS, Problem
 from lrn_tf.learning.objectives import Objectives
@@ -103,6 +104,7 @@ class Evaluation:
         spread = ((target - target.mean(axis=0)) ** 2).sum(axis=0)
         missed = ((target - answer) ** 2).sum(axis=0)
         r2 = np.where(spread > 0, 1 - missed / np.where(spread > 0, spread, 1), 0.0)
+        r2 = np.maximum(r2, -ENORMOUS)  # which a file can hold
         return np.abs(target - answer).mean(axis=0), r2
 
     @property

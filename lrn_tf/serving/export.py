@@ -21,8 +21,8 @@ EXCHANGE, HERE = 2, -100
 def export(workdir: str, output: str, pool: str = "") -> None:
     """Writes a run's network as a SavedModel; `pool` as in `lrn_tf.serving.restore.restore`.
 
-    An output that holds a model already is replaced in one step: whoever kills this, or looks at it
-    meanwhile, finds the old model or the new one.
+    An output that holds a model already is replaced in one step, where the system has one: whoever kills
+    this, or looks at it meanwhile, finds the old model or the new one.
 
     Raises:
         UserError: there is no run, or the output cannot be written or holds something else.
@@ -93,6 +93,11 @@ def _put(partial, folder):
                 raise
     swap = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if swap is None or swap(HERE, os.fsencode(partial), HERE, os.fsencode(folder), EXCHANGE):
-        raise UserError(
-            f"{folder} holds a model, and this system cannot replace it in one step; delete it first"
-        )
+        # As on macOS and some network disks: for a moment there is neither.
+        old = partial.parent / "old"
+        os.rename(folder, old)
+        try:
+            os.rename(partial, folder)
+        except BaseException:
+            os.rename(old, folder)
+            raise

@@ -98,13 +98,16 @@ def load(path: str, pool: str = "") -> Model:
     from lrn_tf.serving.operations import only_computing
 
     try:
-        card = files.unseal(parse(files.read(folder / CARD)))
+        sealed = files.read(folder / CARD)
+        card = files.unseal(parse(sealed))
         _compare(card["files"], files.checksums(folder))
         problem = of_type(Problem, card["about"]["problem"], "problem")
         check_problem(problem)
         with only_computing(folder) as copy:
             signatures = tf.saved_model.load(copy).signatures
         _check_signature(signatures, problem)
+        if files.read(folder / CARD) != sealed:  # another has taken its place, and maybe given weights
+            return load(path, pool)
         return Model(signatures, problem)
     except UserError:
         raise
@@ -135,7 +138,9 @@ def _compare(listed, found):
     changed = [name for name, checksum in listed.items() if found.get(name) != checksum]
     if changed:
         raise ValueError(f"{', '.join(changed)} missing or not as exported")
-    unlisted = [name for name in {*NEEDED, *found} if name.startswith(READ) and name not in listed]
+    # Hidden files are those that systems put anywhere.
+    read = [name for name in {*NEEDED, *found} if name.startswith(READ) and "/." not in name]
+    unlisted = [name for name in read if name not in listed]
     if unlisted:
         raise ValueError(f"{', '.join(sorted(unlisted))} not among what was exported")
 

@@ -2,11 +2,13 @@
 
 import contextlib
 import dataclasses
+import random
 import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from lrn_tf.data import benchmarks
@@ -47,7 +49,8 @@ def learn(tasks, pool, name: str, given: dict[str, Any]) -> tuple[LRN, bool]:
     if asked.method not in LRNS:
         raise UserError(f"method={asked.method} is no network of modules; choose one of: {', '.join(LRNS)}")
     source = None if isinstance(tasks, str) else benchmarks.own(name, tasks)
-    with layers_compute_in(asked.dtype):  # afterwards the user's own layers compute as before
+    # Afterwards the user's own layers compute, and what draws at random goes on, as before.
+    with layers_compute_in(asked.dtype), _randomness_kept():
         outcome = run(asked, source, None if isinstance(pool, str) else pool)
     if outcome.stopped:
         raise KeyboardInterrupt
@@ -55,6 +58,17 @@ def learn(tasks, pool, name: str, given: dict[str, Any]) -> tuple[LRN, bool]:
     network.workdir = asked.workdir
     network.epochs = Workdir(asked).read_metrics()
     return network, outcome.writes
+
+
+@contextlib.contextmanager
+def _randomness_kept():
+    """Afterwards Python and NumPy draw what they would have drawn."""
+    of_python, of_numpy = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(of_python)
+        np.random.set_state(of_numpy)
 
 
 class Outcome(NamedTuple):
