@@ -202,8 +202,8 @@ class Settings:
     lr_every: int = setting(1, "Epochs after which --lr_decay is applied once more", low=1)
     weight_decay: float = setting(
         0.0,
-        "Part of each kernel of a module in use that a step takes away, times the learning rate: AdamW"
-        " (Loshchilov and Hutter 2019)" + OURS,
+        "Part of each kernel (not of biases) of a module in use that a step takes away, times the"
+        " learning rate: AdamW (Loshchilov and Hutter 2019)" + OURS,
         low=0.0,
         methods=MODULAR,
     )
@@ -292,18 +292,20 @@ class Settings:
         methods=LRNS,
     )
     entropy: float = setting(
-        0.01, "Coefficient of the policy's entropy in PPO's loss" + OURS, low=0.0, methods=LRNS
+        0.01, "Coefficient of the policy's entropy in PPO's loss" + OURS, low=0.0, methods=("lrn",)
     )
     router_lr_scale: float = setting(
         1.0,
         "Factor on --learning_rate for the router alone" + OURS,
         low=0.0,
-        methods=LRNS,
+        methods=("lrn",),
     )
     minibatch_size: int = setting(
         64, "Episodes per minibatch of PPO; divides batch_size", low=1, methods=LRNS
     )
-    ppo_epochs: int = setting(1, "Passes of PPO over a batch of episodes", low=1, high=100, methods=LRNS)
+    ppo_epochs: int = setting(
+        1, "Passes of PPO over a batch of episodes", low=1, high=100, methods=("lrn",)
+    )
 
     # Where it goes, and what computes
     workdir: str = setting(
@@ -489,6 +491,8 @@ def resolve(given: dict[str, typing.Any]) -> Settings:
         for name in ("lr_decay", "lr_every"):
             if (value := getattr(settings, name)) != defaults(benchmark, method)[name]:
                 raise UserError(f"--{name}={value} is not for --schedule=one_cycle but for decay; drop it")
+    if settings.examples_per != "task" and benchmark != "min_mtl":
+        raise UserError(f"--examples_per={settings.examples_per} is for min_mtl only; drop it")
     if settings.image_size and not 4 <= settings.image_size <= 512:
         raise UserError(f"--image_size={settings.image_size} is out of range; allowed is 0 or 4 to 512")
     if settings.method in LRNS and settings.d_model % 4:

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from lrn_tf.learning.adam import Adam, GroupedAdam
+from lrn_tf.modules.weights import join
 
 # Shapes of the weights of each kind's modules; those of the third kind are large: a variable each.
 MODULES = [2, 1, 2, 3]
@@ -141,6 +142,20 @@ def test_decay_of_kernels_equals_keras():
     reference.exclude_from_weight_decay(var_list=few)
     reference.build(twins)
     assert_steps_are_those_of(reference, twins, adam, weights, rng)
+
+
+def test_biases_of_two_dimensions_do_not_decay():
+    """As those of a GRU, and of attention."""
+    layers = [keras.layers.GRU(4), keras.layers.MultiHeadAttention(2, 3)]
+    layers[0].build((None, 5, 3)), layers[1].build((None, 5, 6), (None, 5, 6))
+    weights = [[join([w.value, w.value]) for w in layer.trainable_variables] for layer in layers]
+    before = [[w.numpy() for w in kind] for kind in weights]
+    nothing = tf.nest.map_structure(tf.zeros_like, weights)
+    GroupedAdam(weights, [2, 2], 0.3).apply(nothing, tf.fill([4], True), 0.1)
+    for layer, kind, old in zip(layers, weights, before, strict=True):
+        for variable, new, was in zip(layer.trainable_variables, kind, old, strict=True):
+            left = 1 if variable.name == "bias" else 1 - 0.1 * 0.3
+            np.testing.assert_allclose(new, left * was, rtol=1e-6)
 
 
 def test_what_is_not_used_does_not_decay():

@@ -205,6 +205,13 @@ def test_there_must_be_images_to_change(tmp_path):
     rows = lrn_tf.Task("t", np.random.default_rng(0).normal(size=(40, 3)), np.arange(40) % 2)
     with pytest.raises(lrn_tf.UserError, match="--augment=flip has no images to change"):
         lrn_tf.train([rows], "mixed", workdir=str(tmp_path / "run"), augment="flip")
+    rng = np.random.default_rng(0)
+    words = lrn_tf.Task("w", rng.integers(0, 9, (40, 3)), rng.normal(size=40))
+    for setting in ("mixup", "label_smoothing"):
+        with pytest.raises(lrn_tf.UserError, match=f"--{setting}=0.1 has no .*; leave it out"):
+            lrn_tf.train([words], "mixed", workdir=str(tmp_path / "run"), **{setting: 0.1})
+    with pytest.raises(lrn_tf.UserError, match="--core=1 has no kind of several modules; raise --dup"):
+        lrn_tf.train([words], "mixed", workdir=str(tmp_path / "run"), core=1, dup=1, depth=3)
     assert not (tmp_path / "run").exists()
 
 

@@ -256,11 +256,12 @@ def test_workdir_names_what_runs_differ_in():
     ],
 )
 def test_allowed_values(name, allowed, refused):
+    where = {"benchmark": "min_mtl"} if name == "examples_per" else {}
     for value in allowed:
-        assert getattr(resolve({name: value}), name) == value
+        assert getattr(resolve({name: value, **where}), name) == value
     for value in refused:
         with pytest.raises(UserError) as caught:
-            resolve({name: value})
+            resolve({name: value, **where})
         # What was given and what is allowed, in one line.
         message = str(caught.value)
         assert f"--{name}={value}" in message and "\n" not in message
@@ -272,6 +273,7 @@ def test_allowed_values(name, allowed, refused):
     "given, said",
     [
         ({"minibatch_size": 48}, "--minibatch_size=48 does not divide --batch_size=128"),
+        ({"examples_per": "label"}, "--examples_per=label is for min_mtl only; drop it"),
         ({"batch_size": 32}, "--minibatch_size=64 does not divide --batch_size=32"),
         ({"freeze": "modules"}, "--freeze=modules needs a trained network; give --init_from=RUN"),
         ({"init_from": "a run", "imitation": 5}, "--imitation=5 would unlearn"),
@@ -305,16 +307,17 @@ ONLY_FOR_SOME = [name for name, field in FIELDS.items() if field.metadata["metho
 def test_what_is_only_for_some_methods():
     of_lrns = (
         "minibatch_size",
-        "ppo_epochs",
         "d_model",
         "actor",
         "pay_loss",
     )
+    of_ppo = ("ppo_epochs", "entropy", "router_lr_scale")
     of_routing = ("blocks", "agents", "policy", "rho")
     assert {*of_lrns, *of_routing} <= set(ONLY_FOR_SOME)
     of_pools = ("pool", "dup", "depth", "heads")
     assert all(FIELDS[name].metadata["methods"] == MODULAR for name in of_pools)
     assert all(FIELDS[name].metadata["methods"] == LRNS for name in of_lrns)
+    assert all(FIELDS[name].metadata["methods"] == ("lrn",) for name in of_ppo)
     assert FIELDS["paths"].metadata["methods"] == ("unrouted",)
     assert all(FIELDS[name].metadata["methods"] == ("routing",) for name in of_routing)
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from small_pools import two_inputs
+from small_pools import pool_of, problem, two_inputs
 
+from lrn_tf.data.problem import CLASSES
 from lrn_tf.errors import UserError
 from lrn_tf.modules.task_paths import draw_paths, kinds_of_tasks, paths_of_tasks
 
@@ -56,6 +57,21 @@ def test_who_takes_which(named_pool):
         match=r"--paths=own wants ([24]) .* modules for 2 tasks, .* there are 1; choose --dup=\1",
     ):
         given(named_pool("paper_1"), "own")
+
+
+def test_networks_of_ones_own_share_nothing_where_tasks_have_other_plans():
+    """Of one kind, here the fc, some tasks need three modules and others one."""
+    images, rows = ("images", (8, 8, 1)), ("rows", (3,))
+    asked = [("rows", CLASSES, 2)] * 2 + [("images", CLASSES, 2)] * 2
+    posed = problem([images, rows], asked, heads="task")
+    pool = pool_of("mixed", posed, 8)
+    fc = [kind.name for kind in pool.kinds].index("fc")
+    assert [kinds_of(pool, path).count(fc) for path in given(pool, "shared")] == [3, 3, 1, 1]
+    paths = given(pool, "own").tolist()
+    held = [m for path in paths for m in path if m < pool.pass_id]
+    assert len(set(held)) == len(held)
+    with pytest.raises(UserError, match="--paths=own wants 8 fc modules for 4 tasks, .* there are 7"):
+        given(pool_of("mixed", posed, 7), "own")
 
 
 def test_tasks_of_other_inputs_share_what_they_can():

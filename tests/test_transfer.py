@@ -73,6 +73,32 @@ def test_modules_are_known_by_kind_and_label_space(old, started):
     assert f"{known} of {len(method.pool)} modules, 1 of 2 tasks, the router" in said
 
 
+def test_with_a_core_new_modules_begin_as_those_that_are_known(old):
+    method = method_of(problem_of("bb"), 2, init_from="run", dup=4, core=1.0)
+    start_from(old, method, freeze=False)
+    for k, kind in enumerate(method.pool.kinds):
+        mine = [weights(method, m) for m in method.pool.modules(k)]
+        if kind.role == "output":
+            continue
+        (was,) = [i for i, other in enumerate(old.pool.kinds) if other.name == kind.name]
+        known = [weights(old, m) for m in old.pool.modules(was)]
+        for w in range(len(mine[0])):
+            mean = np.mean([module[w] for module in known], axis=0)
+            for found, expected in zip(mine, known, strict=False):
+                np.testing.assert_array_equal(found[w], expected[w])
+            for found in mine[len(known) :]:
+                np.testing.assert_allclose(found[w], mean, rtol=1e-6, atol=1e-7)
+
+
+def test_the_critic_goes_on_in_its_scale(old):
+    rng = np.random.default_rng(0)
+    old.moments.update(rng.normal(-5, 3, (64, 3)).astype(np.float32), np.ones((64, 3), bool))
+    for depth, same in ((3, True), (4, False)):
+        method = method_of(problem_of("bb"), 2, init_from="run", depth=depth)
+        start_from(old, method, freeze=False)
+        assert (method.moments.mean.numpy()[:3] == old.moments.mean.numpy()).all() == same
+
+
 def test_the_router_keeps_what_it_knows(old, started):
     method, _, _ = started
     ours, theirs = (x.router.task_embedding.embeddings.numpy() for x in (method, old))

@@ -47,8 +47,8 @@ class GroupedAdam:
     Args:
         weights: the weights of each kind; those of its modules are rows of a variable, or variables.
         modules: how many modules each kind has.
-        decay: the part of a kernel (a weight of two dimensions or more) that a step takes away besides,
-            times the learning rate (AdamW, Loshchilov and Hutter 2019).
+        decay: the part of a kernel (a weight of two dimensions or more that is no bias) that a step takes
+            away besides, times the learning rate (AdamW, Loshchilov and Hutter 2019).
     """
 
     def __init__(self, weights: Sequence[Sequence[Weight]], modules: Sequence[int], decay: float = 0.0):
@@ -104,7 +104,7 @@ class GroupedAdam:
                 mean = first + (1 - BETA_1) * (gradient - first)
                 square = second + (1 - BETA_2) * (gradient**2 - second)
                 step = mean / (1 - power_1) / (tf.sqrt(square / (1 - power_2)) + EPSILON)
-                if self._decay and len(weight.shape) > 2:
+                if self._decay and _decays(weight, stacked=True):
                     step += self._decay * weight
                 for variable, new in (
                     (weight, weight - learning_rate * step),
@@ -116,7 +116,7 @@ class GroupedAdam:
 
     def _update_large(self, slots, power_1, power_2, learning_rate):
         for weight, *rest in slots:
-            if self._decay and len(weight.shape) > 1:
+            if self._decay and _decays(weight):
                 tf.raw_ops.AssignSubVariableOp(
                     resource=weight.handle, value=self._decay * learning_rate * weight
                 )
@@ -129,6 +129,11 @@ class GroupedAdam:
         ):
             slots = [slot for slot in zip(*kind, strict=True) if which(slot[0])]
             yield modules, [(*slot, g) for slot, g in zip(slots, mine, strict=True)]
+
+
+def _decays(weight, stacked=False):
+    # Of recurrent layers and of attention biases have two dimensions as well.
+    return len(weight.shape) > 1 + stacked and "bias" not in weight.name
 
 
 def _assign(variable, value):

@@ -32,6 +32,19 @@ def start_alike(modules: Modules) -> None:
                     other.assign(weight[0])
 
 
+def begin_with(modules: Modules, known: Sequence[int]) -> None:
+    """Gives modules that are new to a kind with a core the mean weights of those that are known."""
+    for k, has_core in enumerate(with_core(modules.pool)):
+        of_kind = modules.pool.modules(k)
+        there = [modules.weights_of(m) for m in of_kind if m in known]
+        if not has_core or not there:
+            continue
+        mean = [np.mean([np.array(w) for w in same], axis=0) for same in zip(*there, strict=True)]
+        for m in of_kind:
+            if m not in known:
+                modules.give(m, mean)
+
+
 def share(pool: Pool, gradients: Sequence[Sequence], used, core: float):
     """What modules with a core follow, and which of them move.
 

@@ -45,8 +45,12 @@ class RunningMoments:
     def update(self, returns, open) -> None:
         """Takes in a batch of returns `[B, T]`; steps of finished networks, bool `[B, T]`, do not count."""
         mean, variance = of_each_step(returns, open)
-        there = tf.cast(tf.reduce_any(open, axis=0), tf.float32)
+        count = tf.reduce_sum(tf.cast(open, tf.float32), axis=0)
+        # As if one more return were a nat from the mean: a single one does not spread.
+        variance = (count * variance + 1) / (count + 1)
+        there = tf.minimum(count, 1)
         rate = there * tf.maximum(RATE, 1 / (self.batches + 1))
-        self.mean.assign_add(rate * (mean - self.mean))
-        self.variance.assign_add(rate * (variance - self.variance))
+        moved = mean - self.mean
+        self.mean.assign_add(rate * moved)
+        self.variance.assign_add(rate * (variance + (1 - rate) * moved**2 - self.variance))
         self.batches.assign_add(there)

@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from lrn_tf.data.problem import Problem
 from lrn_tf.devices import replicas
+from lrn_tf.errors import UserError
 from lrn_tf.learning import core
 from lrn_tf.learning.adam import GroupedAdam
 from lrn_tf.learning.objectives import Objectives
@@ -38,6 +39,10 @@ class Modular:
         )
         self.frozen = None
         if settings.core:
+            if not any(core.with_core(self.pool)):
+                raise UserError(
+                    f"--core={settings.core:g} has no kind of several modules; raise --dup, or leave it out"
+                )
             core.start_alike(modules)
 
     @classmethod
@@ -70,7 +75,7 @@ class Modular:
 
         Returns:
             of the whole batch: losses `[B]`, how much of the answers is right `[B]`, and the int32 `[N]`
-            counts of `Modules.call`.
+            counts of `Modules`.
         """
         loss, right, chosen, gradients = self.module_gradients(inputs, tasks, targets, paths)
         chosen, gradients = replicas.total((chosen, gradients))
@@ -91,7 +96,7 @@ class Modular:
         On several replicas: of this one's examples, and its part of the gradients.
 
         Returns:
-            losses `[B]`, how much of the answers is right `[B]`, the int32 `[N]` counts of `Modules.call`,
+            losses `[B]`, how much of the answers is right `[B]`, the int32 `[N]` counts of `Modules`,
             and the gradients of each kind's weights, as `Modules.weights`; zero where no example chose a
             module.
         """

@@ -47,11 +47,11 @@ def paths_of_tasks(pool: Pool, plan: np.ndarray, which: str, seed: int) -> np.nd
             if which == "drawn":
                 place = rng.choice([i for i, m in enumerate(mine) if m not in paths[task, :t]])
             if which == "own":
-                repeats = np.count_nonzero(kinds == kind)
-                # Of those who may have the same modules, this is not the first.
+                # After those of the tasks before this one who may have the same modules.
                 rivals = np.flatnonzero((may & may[task]).any(axis=1))
-                place += repeats * int(np.searchsorted(rivals, task))
-                if len(mine) < (wanted := repeats * len(rivals)):
+                needed = np.count_nonzero(plan[rivals] == kind, axis=1)
+                place += int(needed[rivals < task].sum())
+                if len(mine) < (wanted := int(needed.sum())):
                     raise UserError(
                         f"--paths=own wants {wanted} {pool.kinds[kind].name} modules for {len(rivals)}"
                         f" tasks, and there are {len(mine)}; choose --dup={wanted}, or a pool that has as"

@@ -34,7 +34,10 @@ class DecoderActor(keras.layers.Layer):
         super().__init__(**kwargs)
         self.most = tuple(most)
         self.decoder = keras_nlp.layers.TransformerDecoder(2 * d_model, HEADS, name="decoder")
-        self.logit = keras.layers.Dense(1, kernel_initializer=scaled_glorot(scale), name="logit")
+        # In bfloat16 logits that are close would be the same, and the lowest module would be taken.
+        self.logit = keras.layers.Dense(
+            1, kernel_initializer=scaled_glorot(scale), dtype="float32", name="logit"
+        )
         # Each row of the folded decoder weighs all N + 1 actions per head, so with many modules of
         # little width the plain decoder is the cheaper one.
         self.folds = HEADS * actions <= 4 * d_model
@@ -69,7 +72,7 @@ class DecoderActor(keras.layers.Layer):
                 )
                 for ids, state in zip(rows, states, strict=True)
             ]  # (B, C, D) each
-        packed = [tf.cast(self.logit(x)[:, :, 0], tf.float32) for x in decoded]  # (B, C) each
+        packed = [self.logit(x)[:, :, 0] for x in decoded]  # (B, C) each
         return [
             tf.where(mask, tf.einsum("bc,bcn->bn", x, tf.cast(ids, tf.float32)), INVALID)
             for x, ids, mask in zip(packed, rows, valid, strict=True)
@@ -101,11 +104,11 @@ class PointerActor(keras.layers.Layer):
 
     def call(self, table, states, valid, steps):
         """The logits of some steps; see `DecoderActor.call`."""
-        keys = self.key(table)  # (N + 1, D)
         pooled = tf.stack([self.pool(state) for state in states])  # (T, B, D)
-        logits = tf.matmul(self.query(pooled), keys, transpose_b=True) / math.sqrt(keys.shape[1])
-        logits = tf.unstack(tf.cast(logits, tf.float32))
-        return [tf.where(mask, x, INVALID) for mask, x in zip(valid, logits, strict=True)]
+        # As the decoder's logits.
+        queries, keys = (tf.cast(x, tf.float32) for x in (self.query(pooled), self.key(table)))
+        logits = tf.matmul(queries, keys, transpose_b=True) / math.sqrt(keys.shape[1])
+        return [tf.where(mask, x, INVALID) for mask, x in zip(valid, tf.unstack(logits), strict=True)]
 
 
 def pack(valid: tf.Tensor, width: int) -> tf.Tensor:

@@ -42,7 +42,8 @@ class Critic(keras.layers.Layer):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.pool = AttentionPool(name="pool")
-        self.value = keras.layers.Dense(1, kernel_initializer="zeros", name="value")  # W_c
+        # W_c, in float32 as what is made of it
+        self.value = keras.layers.Dense(1, kernel_initializer="zeros", dtype="float32", name="value")
 
     def build(self, states_shape):
         self.pool.build(states_shape)
@@ -51,7 +52,7 @@ class Critic(keras.layers.Layer):
 
     def call(self, states):
         """Args: states: `[B, n, D]`. Returns: float32 `[B]`, standardised: see `RunningMoments`."""
-        return tf.cast(self.value(self.pool(states))[:, 0], tf.float32)
+        return self.value(self.pool(states))[:, 0]
 
 
 class Router(keras.layers.Layer):

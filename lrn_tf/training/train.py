@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from lrn_tf.data import benchmarks
+from lrn_tf.data.problem import CLASSES
 from lrn_tf.data.together import Drawn
 from lrn_tf.devices import distribution
 from lrn_tf.devices.precision import POLICIES, layers_compute_in
@@ -98,8 +99,7 @@ def run(settings: Settings, source: Callable[..., Drawn] | None = None, kinds=No
         kinds = settings.own("pool") if kinds is None else kinds
         named, choice = (source, benchmarks.choice_of(settings)) if source else benchmarks.asked(settings)
         benchmark = benchmarks.load(named, choice)
-        if settings.augment != "none" and all(len(of.shape) != 3 for of in benchmark.problem.inputs):
-            raise UserError(f"--augment={settings.augment} has no images to change; leave it out")
+        _check_of_use(settings, benchmark.problem)
         known = None
         if settings.init_from:
             known, problem = _begun_with(settings, workdir, kinds)
@@ -117,6 +117,17 @@ def run(settings: Settings, source: Callable[..., Drawn] | None = None, kinds=No
                     print(said, file=sys.stderr)
                 del known
         return Outcome(method, Trainer(method, benchmark, settings, workdir, strategy).run(), first)
+
+
+def _check_of_use(settings, problem):
+    """Sees that there is something for settings that are about some tasks only."""
+    for name, there, what in (
+        ("augment", any(len(given.shape) == 3 for given in problem.inputs), "images to change"),
+        ("mixup", any(not given.vocabulary for given in problem.inputs), "examples that can be mixed"),
+        ("label_smoothing", any(task.form == CLASSES for task in problem.tasks), "classes to smooth"),
+    ):
+        if (value := getattr(settings, name)) not in ("none", 0) and not there:
+            raise UserError(f"--{name}={value} has no {what}; leave it out")
 
 
 def _begun_with(settings, workdir, kinds):

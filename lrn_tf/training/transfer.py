@@ -7,6 +7,7 @@ import numpy as np
 
 from lrn_tf.data.problem import Problem
 from lrn_tf.errors import UserError
+from lrn_tf.learning import core
 from lrn_tf.methods.lrn import LRNMethod
 from lrn_tf.modules.pool import Pool
 
@@ -56,6 +57,8 @@ def start_from(old: LRNMethod, method: LRNMethod, freeze: bool) -> str:
         raise UserError("--init_from has no module of a kind that this pool has; give another run, or none")
     for m, was in modules:
         method.modules.give(m, old.modules.weights_of(was))
+    if method.settings.core:
+        core.begin_with(method.modules, [m for m, _ in modules])
     if freeze:
         method.frozen.assign(np.isin(np.arange(len(method.pool)), [m for m, _ in modules]))
     tasks = _same_names(old.problem.task_names, method.problem.task_names)
@@ -108,6 +111,9 @@ def _router(old, method, modules, tasks):
     inputs = _same_names(*([given.name for given in p.inputs] for p in (old.problem, method.problem)))
     parts += [(method.problem.inputs[i].name, was.encoders[j], now.encoders[i]) for i, j in inputs]
     left = [name for name, known, new in parts if not _copy(known, new)]
+    if old.process.depth == method.process.depth:  # what the critic's answers are on the scale of
+        for name, moment in method.moments.variables.items():
+            moment.assign(old.moments.variables[name])
     return "the router" + (f" but not its {', '.join(left)}" if left else "")
 
 
