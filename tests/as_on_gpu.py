@@ -6,6 +6,7 @@ types it is for, and what it takes from and leaves in host memory.
 
 import collections
 import dataclasses
+import functools
 
 import tensorflow as tf
 from tensorflow.python.framework import kernels, op_def_registry
@@ -144,12 +145,17 @@ def _needed(graph):
 def _kernel(op):
     """The kernel that a GPU would run; None if it has none for these types."""
     given = op.node_def.attr
-    for kernel in kernels.get_registered_kernels_for_op(op.type).kernel:
+    for kernel in _kernels(op.type):
         if kernel.device_type in ("GPU", "DEFAULT") and all(
             _allows(c.allowed_values.list, given[c.name]) for c in kernel.constraint
         ):
             return kernel
     return None
+
+
+@functools.cache
+def _kernels(kind):
+    return list(kernels.get_registered_kernels_for_op(kind).kernel)
 
 
 def _allows(values, given):

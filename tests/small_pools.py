@@ -345,12 +345,13 @@ class Rules:
 
     def is_legal(self, actions):
         """Whether a whole episode is one: says nothing of how it came about, unlike `valid`."""
+        if actions[0] == self.no_module or self._of[actions[0]].role != INPUT:
+            return False
         network = [a for a in actions if a != self.no_module]
         kinds = [self._of[m] for m in network]
         roles = [kind.role for kind in kinds]
         return (
             len(actions) == self.depth
-            and actions[0] != self.no_module
             and len(set(network)) == len(network)
             and (roles[0], roles[-1]) == (INPUT, OUTPUT)
             and set(roles[1:-1]) <= {HIDDEN}

@@ -75,6 +75,8 @@ def test_a_run_that_continues_compiles_nothing(tmp_path):
         subprocess.run(command, env=environment, check=True, capture_output=True)
         compiled.append({p.name.partition("@")[0] for p in tmp_path.glob("lrn_tf/*/*/*.pb*")})
     assert compiled[0] == compiled[1] and compiled[0]
+    # What was taken over is a link; what XLA writes anew is none.
+    assert all(p.stat().st_nlink > 1 for p in tmp_path.glob("lrn_tf/*/live-*/*.pb"))
 
 
 def folder_of(cache, monkeypatch):

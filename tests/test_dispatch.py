@@ -244,7 +244,7 @@ def slow_ones(names):
     return [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in names]
 
 
-@functools.lru_cache(maxsize=1)  # the scenarios of a pool come one after the other
+@functools.cache
 def exact_modules(name):
     """In float64: in float32 a ReLU whose input is 0 up to rounding makes gradients jump."""
     pool = {**POOLS, **LARGER}[name.removeprefix(ON_GPU)]()
@@ -290,8 +290,8 @@ def test_equals_both_oracles(name, scenario, rules):
 @pytest.mark.parametrize("name", slow_ones(BUILT_IN))
 def test_any_network_of_a_built_in_pool_runs(name, rules):
     """All of them at once."""
-    pool = BUILT_IN[name]()
-    modules = make_modules(pool, "float64")
+    modules, _ = exact_modules(name)
+    pool = modules.pool
     networks = networks_of_all_tasks(pool, DEPTH, rules)
     assert len(networks) > 40
     paths = tf.constant(with_passes(networks, DEPTH, pool.pass_id, np.random.default_rng(0)))
@@ -315,10 +315,9 @@ def one_example(modules, inputs, paths):
 
 
 @pytest.mark.parametrize("name", slow_ones(["two_inputs", "same_shape", "tokens", "mixed"]))
-def test_what_else_an_example_brings_does_not_count(name, named_pool, rules):
-    pool = LARGER[name]() if name in LARGER else named_pool(name)
-    modules = make_modules(pool, "float64")
-    dispatch, rng = in_graph(modules), np.random.default_rng(5)
+def test_what_else_an_example_brings_does_not_count(name, rules):
+    modules, dispatch = exact_modules(name)
+    pool, rng = modules.pool, np.random.default_rng(5)
     paths = sample(pool, rules, BATCH, rng)
     inputs, others = random_inputs(pool, "float64"), any_inputs(pool, BATCH, rng, "float64")
     brought = [brought_by(pool, path) for path in paths]

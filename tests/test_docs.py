@@ -51,8 +51,9 @@ def test_the_program_in_the_readme(forked, tmp_path):
     code = next(code for language, _, code in blocks("README.md") if language == "python")
     assert len([line for line in code.splitlines() if line]) <= 36
     # As printed, but for the number of epochs and what is compiled for each of as many modules.
-    assert "epochs=10" in code and "dup=4" in code
-    code = code.replace("epochs=10", "epochs=3, actor='pointer'").replace("dup=4", "dup=2")
+    assert "epochs=10" in code and "dup=4, depth=4" in code
+    code = code.replace("epochs=10", "epochs=3, actor='pointer'")
+    code = code.replace("dup=4, depth=4", "dup=2, depth=3")
     end, said, errors = run_python(forked, tmp_path, code)
     assert end == 0, errors
     accuracy = json.loads(re.search(r"\{.*?\}", said).group().replace("'", '"'))
@@ -75,6 +76,7 @@ def test_the_tutorial(forked, tmp_path):
             # As printed, but for fewer epochs, and a router and modules that are sooner compiled.
             code = re.sub(r"--d_model=\d+", "--d_model=16 --actor=pointer", code)
             code = re.sub(r"--dup=\d+", "--dup=1", code)
+            code = re.sub(r"--depth=\d+", "--depth=3", code)
             for command in commands(re.sub(r"--epochs=\d+", "--epochs=2", code)):
                 if not command.startswith("pip install"):
                     end, said[command], errors = run_command(forked, tmp_path, command)

@@ -27,11 +27,11 @@ from lrn_tf.data.problem import CLASSES, LABELS, NUMBERS, InputSpec, Problem, Ta
 from lrn_tf.errors import UserError
 from lrn_tf.main import train
 from lrn_tf.methods.build import build
+from lrn_tf.methods.restore import restore_method
 from lrn_tf.serving import export as export_module
 from lrn_tf.serving import operations
 from lrn_tf.serving.card import CARD
 from lrn_tf.serving.export import export
-from lrn_tf.serving.restore import restore
 from lrn_tf.serving.served import Served
 from lrn_tf.settings import resolve
 from lrn_tf.storage import files
@@ -80,7 +80,7 @@ def answers(method, trained):
 def predicted(run, data):
     """What a run's method predicts of all test examples."""
     inputs, tasks, _ = DeviceExamples(data.test, data.problem).batch(tf.range(len(data.test)))
-    return tf.function(restore(run)[0]._method.predict, autograph=False)(inputs, tasks)
+    return tf.function(restore_method(run)[0].predict, autograph=False)(inputs, tasks)
 
 
 # Loads models where neither the package nor Keras can be imported, and calls them in batches of some size.

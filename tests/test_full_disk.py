@@ -174,7 +174,7 @@ def test_a_model_is_exported_whole_or_not_at_all(disk, exported, record_property
 
 
 def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize("file", ["curves.csv", "curves.png"])

@@ -44,6 +44,7 @@ def test_every_operation_has_a_kernel_for_gpus(step):
 @pytest.mark.slow
 def test_the_host_computes_with_whole_numbers_only(step):
     """No image, weight or activation is worked on there."""
+    assert step.on_host
     assert {op for op, types in step.on_host if {"float32", "uint8"} & set(types)} == set()
 
 
@@ -81,6 +82,14 @@ def test_a_variable_of_images_can_be_gathered_from():
     images = tf.Variable(tf.constant([[1], [2]], tf.uint8))
     step = found(lambda x: tf.gather(images, x), WHOLE)
     assert not step.missing and not step.copies and step.launches["ResourceGather"] == 1
+
+
+def test_what_the_host_computes_is_found():
+    def on_host(x):
+        with tf.device("CPU:0"):
+            return x + 1
+
+    assert found(on_host, X).on_host == {("AddV2", ("float32",) * 3)}
 
 
 def test_predicates_and_sizes_made_on_the_device_are_copies():

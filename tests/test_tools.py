@@ -41,7 +41,7 @@ def run(forked, tmp_path):
 
 
 def test_benchmark_prints_every_part_and_ratio(run):
-    done = run("benchmark.py", "--steps=2", "--dup=1", *FEW)
+    done = run("benchmark.py", "--steps=2", "--dup=1", "--depth=2", *FEW)
     assert done.returncode == 0, done.stderr[-2000:]
     # Milliseconds, their floor, the ratio of the two, and the ratio to the fixed network.
     rows = re.findall(r"^ *(\w.*?) {2,}([\d.]+) +([\d.]+) +[\d.]+ +[\d.]+$", done.stdout, re.MULTILINE)

@@ -257,7 +257,10 @@ def test_a_real_method_at_the_edge_of_what_float32_holds(forked, folder, record_
 
 def test_a_hang_or_a_traceback_would_be_noticed(forked, folder):
     here = pathlib.Path(folder())
-    (here / ".half_way").mkdir()
-    for outcome in ((None, "", ""), (1, "", "Traceback"), (2, "", "half a line"), (0, "", "")):
+    for code, said in ((None, ""), (1, "Traceback"), (2, "half a line"), (2, "Traceback\nlrn_tf: x\n")):
         with pytest.raises(AssertionError):
-            check(outcome, here)
+            check((code, "", said), here)
+    check((0, "", ""), here)
+    (here / ".half_way").mkdir()
+    with pytest.raises(AssertionError):
+        check((0, "", ""), here)

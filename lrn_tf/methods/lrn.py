@@ -116,7 +116,7 @@ class LRNMethod(Modular):
         # XLA would compile the router anew for every size of batch that an exported model is given.
         route = self._route if tasks.shape[0] is None else self.route
         episodes = route(inputs, tasks, None)
-        logits, _ = self.modules(inputs, episodes.actions)
+        logits = self.run(inputs, episodes.actions)
         return Prediction(logits, episodes.actions, tf.reduce_sum(episodes.log_probs, axis=1))
 
     def embeddings(self, inputs, tasks) -> dict[str, tf.Tensor]:

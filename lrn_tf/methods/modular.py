@@ -37,6 +37,7 @@ class Modular:
         self.module_adam = GroupedAdam(
             modules.weights, [kind.count for kind in self.pool.kinds], settings.weight_decay
         )
+        self._exported = tf.function(lambda *given: modules(*given)[0], autograph=False)
         self.frozen = None
         if settings.core:
             if not any(core.with_core(self.pool)):
@@ -68,7 +69,11 @@ class Modular:
             tf.reduce_all(legal), ["no network for its task:", tf.boolean_mask(paths, ~legal)]
         )
         with tf.control_dependencies([illegal]):
-            return self.modules(inputs, tf.identity(paths))[0]
+            return self.run(inputs, tf.identity(paths))
+
+    def run(self, inputs, paths) -> tf.Tensor:
+        """The logits `[B, C]` of networks. What is exported, for any B, has one graph of them for all."""
+        return self._exported(inputs, paths) if paths.shape[0] is None else self.modules(inputs, paths)[0]
 
     def train_modules(self, inputs, tasks, targets, paths, learning_rate):
         """One step on the modules of the paths; args are this replica's part of the batch.

@@ -61,7 +61,7 @@ class Unrouted(Modular):
     def predict(self, inputs, tasks) -> Prediction:
         """What the path of each example's task answers; see `Method.predict`."""
         paths = self.paths(tasks)
-        return Prediction(self.modules(inputs, paths)[0], paths, tf.zeros_like(tasks, tf.float32))
+        return Prediction(self.run(inputs, paths), paths, tf.zeros_like(tasks, tf.float32))
 
     def paths(self, tasks):
         """The path of each example's task, int32 `[B, T]`."""
