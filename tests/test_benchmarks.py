@@ -660,15 +660,15 @@ def test_a_corrupt_copy_of_the_class_folders(few):
 
 
 @slow
-def test_two_processes_may_build_at_once(few, monkeypatch):
+def test_two_processes_may_build_at_once(fake, monkeypatch):
     builder = mini_imagenet.MiniImagenet
     generate = builder._generate_examples
 
     def while_another_builds(self, folder):
         monkeypatch.undo()
-        load_fake(few)
+        load_fake(fake)
         return generate(self, folder)
 
     monkeypatch.setattr(builder, "_generate_examples", while_another_builds)
-    assert len(load_fake(few).test) == 50 * 2
+    assert len(load_fake(fake).test) == 50 * 50
     assert builder._generate_examples is generate
