@@ -834,6 +834,15 @@ WRONG = {
     "one class is left": (dict(y=["a", None, "a", None, "a", "a"]), "has a single class, 0; give another"),
     "one hot": (dict(y=np.eye(6, dtype=int)), r"each row of y has a single 1; give y.argmax\(axis=1\)"),
     "one hot in float": (dict(y=np.eye(6)), "each row of y has a single 1; give .* or form='labels'"),
+    "text that is no class": (
+        dict(y=["0", "1"] * 3, form="numbers"),
+        "y is text, .* and not numbers; leave",
+    ),
+    "text in two dimensions": (dict(y=[["a", "b"]] * 6), r"y has the shape \[6, 2\]; classes are \[n\]"),
+    "objects of no type": (
+        dict(y=np.array([0, 1, "a", 1, 0, 1], object)),
+        "y holds object, not numbers; turn it into",
+    ),
     "text that is no answer": (
         dict(y=["a", "b"] * 3, answers=["a", "c"]),
         "'b' is no answer; known are a, c",

@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from lrn_tf.errors import reason
 
@@ -38,6 +38,8 @@ def decode(content: bytes, channels: int = 0) -> np.ndarray:
             if "transparency" in picture.info:
                 picture = picture.convert("RGBA")
             pixels = np.asarray(picture.convert(wanted))
+    except UnidentifiedImageError as error:
+        raise ValueError(f"it is no picture; such are {', '.join(FORMATS)}") from error
     except Exception as error:  # what is raised depends on what is wrong with the file
         raise ValueError(reason(error)) from error
     return pixels.reshape(*pixels.shape[:2], -1)

@@ -56,15 +56,17 @@ def targets_of(task, count: int, test_y, test_count: int) -> Targets:
     y, asked = _found(task, "", task.y, count)
     test, test_asked = (y[:0], asked[:0]) if test_y is None else _found(task, "test ", test_y, test_count)
     names, notes = _names(task), []
-    if y.dtype.kind == "U":
+    if text := y.dtype.kind == "U":
         names = names or tuple(np.unique([*y.flat, *test.flat]).tolist())
         y, test = (_by_name(task, part, names) for part in (y, test))
     y, test = numbers(task.name, "y", y), numbers(task.name, "test y", test)
     if count and not len(y):
         raise UserError(f"{task.name}: all of y is missing; give some, or leave the task out")
-    form = task.form or _form(task, y)
+    form = task.form or (CLASSES if text else _form(task, y))
     if form not in FORMS:
         raise UserError(f"{task.name}: form {form!r} is unknown; choose one of: {', '.join(FORMS)}")
+    if text and form != CLASSES:
+        raise UserError(f"{task.name}: y is text, the names of classes, and not {form}; leave out form")
     axes, known = ((1,), "[n]") if form == CLASSES else ((1, 2), "[n] or [n, d]")
     if y.ndim not in axes or test.shape[1:] != y.shape[1:] or not all(y.shape[1:]):
         shapes = f"{list(y.shape)}" + f" and of test {list(test.shape)}" * bool(len(test))
@@ -100,7 +102,8 @@ def _found(task, what, values, count):
             f"{task.name} has {count} {what}examples and {len(values)} targets; make them as many"
         )
     if missing is None and values.dtype == object:  # as data frames have text
-        missing = np.reshape([str(value) in MISSING for value in values.flat], values.shape)
+        nothing = [not isinstance(value, str) and str(value) in MISSING for value in values.flat]
+        missing = np.reshape(nothing, values.shape)
     elif missing is None:
         missing = np.isnan(values) if values.dtype.kind == "f" else np.zeros(values.shape, bool)
     missing = missing.reshape(count, math.prod(values.shape[1:]))
@@ -110,16 +113,19 @@ def _found(task, what, values, count):
             f"{task.name}: {what}y lacks some answers in row {partly.argmax()}; give all of an example"
             f" or none, or make tasks of them"
         )
-    return _plain(values[~nothing]), ~nothing
+    there = values[~nothing]
+    return (_of_one_type(there) if there.dtype == object else there), ~nothing
 
 
-def _plain(values):
-    """Objects as text, if they are, or as numbers."""
-    if values.dtype != object or not values.size:
-        return values
-    if all(isinstance(v, str) for v in values.flat):
-        return values.astype(str)
-    return np.array(values.tolist())
+def _of_one_type(objects):
+    """Objects as text or numbers, if they are; as they are if not."""
+    if all(isinstance(value, str) for value in objects.flat):
+        return objects.astype(str)
+    try:
+        made = np.array(objects.tolist())
+    except ValueError:
+        return objects
+    return objects if made.dtype.kind == "U" else made  # of both it would make text
 
 
 def _by_name(task, y, names):
