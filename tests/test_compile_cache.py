@@ -15,13 +15,15 @@ from lrn_tf.devices import compile_cache
 compile_cache.use()
 flags = os.environ.get("TF_XLA_FLAGS", "")
 mine = re.search("directory=(\\\\S+)", flags)
-before = set(pathlib.Path(mine[1]).glob("*.pb")) if mine else set()
+def files():  # one that is written anew is another
+    return {(p.name, p.stat().st_ino) for p in pathlib.Path(mine[1]).glob("*.pb")} if mine else set()
+before = files()
 from lrn_tf.devices.start import start_tensorflow
 start_tensorflow()
 import tensorflow as tf
 answer = tf.function(lambda x: tf.reduce_sum(tf.sin(x @ x)), jit_compile=True)(tf.ones((4, 4)))
 answer += tf.function(lambda x: tf.reduce_sum(tf.cos(x) - tf.cos(x)), jit_compile=True)(tf.ones(3))
-after = set(pathlib.Path(mine[1]).glob("*.pb")) if mine else set()
+after = files()
 print(round(float(answer), 3), len(before), len(after - before), bool(mine))
 """
 
