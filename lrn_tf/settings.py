@@ -216,7 +216,8 @@ class Settings:
     )
     label_smoothing: float = setting(
         0.0,
-        "Share of the probability that a target gives to all classes alike, in training" + OURS,
+        "Share of the probability that a target gives to all classes alike, in training; the router is paid by"
+        " the same loss" + OURS,
         low=0.0,
         high=0.9,
         methods=MODULAR,
@@ -296,7 +297,7 @@ class Settings:
     )
     router_lr_scale: float = setting(
         1.0,
-        "Factor on --learning_rate for the router alone" + OURS,
+        "Factor on --learning_rate for the router alone, when it does not imitate" + OURS,
         low=0.0,
         methods=("lrn",),
     )

@@ -60,7 +60,7 @@ def rewards(loss, actions, open, bonus, placement: str) -> tf.Tensor:
 
 
 def share_of_bonus(rewards, bonus) -> tf.Tensor:
-    """How much of what tells episodes apart is the bonus: 0 is none, 1 is all; the rest is the loss.
+    """How much of what tells episodes apart is the bonus: 0 is none, 1 is all; the rest is loss and price.
 
     The variance between episodes of the bonus, over that and the variance of the rest of the rewards.
     Args: `[B, T]` both.

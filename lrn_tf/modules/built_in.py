@@ -82,7 +82,10 @@ def transformer(problem: Problem, dup: int) -> list[Kind]:
 
 
 def mixed(problem: Problem, dup: int) -> list[Kind]:
-    """Inputs of any shape, each with modules of its own up to a vector, then shared ones (ours)."""
+    """Inputs of any shape, each with modules that fit it up to a vector, then shared ones (ours).
+
+    Inputs of one shape share what fits them but for their first modules.
+    """
     kinds = []
     for given in problem.inputs:
         kinds += _up_to_vector(given, dup)

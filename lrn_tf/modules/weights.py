@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from lrn_tf.modules.pool import Kind, build_layer
 
-# Of how many elements a weight of one module is large: it is then read and written only when it is used.
+# Of how many elements a weight of one module is large: it is then read and written only when it is to move.
 LARGE = 1 << 17
 
 # A row for each module of the kind, or a variable for each.
