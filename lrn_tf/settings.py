@@ -216,8 +216,8 @@ class Settings:
     )
     label_smoothing: float = setting(
         0.0,
-        "Share of the probability that a target gives to all classes alike, in training, where the router is"
-        " paid by the same loss" + OURS,
+        "Share of the probability that a target gives to all classes alike, in training;"
+        " the router is paid by the same loss" + OURS,
         low=0.0,
         high=0.9,
         methods=MODULAR,

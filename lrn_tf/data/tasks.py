@@ -109,7 +109,7 @@ def checked(task, arrays):
 
 
 def _check_vocabulary(task, *arrays):
-    if not isinstance(task.vocabulary, int) or not 0 <= task.vocabulary <= MOST:
+    if not isinstance(task.vocabulary, int | np.integer) or not 0 <= task.vocabulary <= MOST:
         raise UserError(f"{task.name}: vocabulary={task.vocabulary!r} is no number up to {MOST}; give one")
     for x in arrays:
         if task.vocabulary and x.dtype != np.int32:
