@@ -111,9 +111,6 @@ def _router(old, method, modules, tasks):
     inputs = _same_names(*([given.name for given in p.inputs] for p in (old.problem, method.problem)))
     parts += [(method.problem.inputs[i].name, was.encoders[j], now.encoders[i]) for i, j in inputs]
     left = [name for name, known, new in parts if not _copy(known, new)]
-    if old.process.depth == method.process.depth:  # what the critic's answers are on the scale of
-        for name, moment in method.moments.variables.items():
-            moment.assign(old.moments.variables[name])
     return "the router" + (f" but not its {', '.join(left)}" if left else "")
 
 
