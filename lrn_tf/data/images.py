@@ -39,7 +39,7 @@ def decode(content: bytes, channels: int = 0) -> np.ndarray:
                 picture = picture.convert("RGBA")
             pixels = np.asarray(picture.convert(wanted))
     except UnidentifiedImageError as error:
-        raise ValueError(f"it is no picture; such are {', '.join(FORMATS)}") from error
+        raise ValueError(f"its content is none of {', '.join(FORMATS)}") from error
     except Exception as error:  # what is raised depends on what is wrong with the file
         raise ValueError(reason(error)) from error
     return pixels.reshape(*pixels.shape[:2], -1)
