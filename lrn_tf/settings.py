@@ -379,7 +379,7 @@ class Settings:
             UserError: there is no such file or function, or the file raises something.
         """
         value = getattr(self, name)
-        limits = next(f for f in dataclasses.fields(self) if f.name == name).metadata
+        limits = _limits(name)
         is_folder = FOLDER in limits["or_else"] and os.path.isdir(value)
         if value in limits["choices"] or is_folder or ":" not in value:
             return None
@@ -425,13 +425,13 @@ OF_LENGTH = ("epochs", "max_steps")
 def free_on_resume(settings: Settings) -> set[str]:
     """Those settings that may differ where such a run is continued."""
     # What is a user's own may have moved; whether it is the same, tasks and modules themselves tell.
-    own = {name for name in ("benchmark", "pool") if getattr(settings, name) not in known(name)}
+    own = {n for n in ("benchmark", "pool") if getattr(settings, n) not in _limits(n)["choices"]}
     return set(FREE_ON_RESUME) - set(OF_LENGTH if settings.schedule != "decay" else ()) | own
 
 
-def known(name: str) -> tuple[str, ...]:
-    """What we have for a setting, such as "pool"."""
-    return next(f for f in dataclasses.fields(Settings) if f.name == name).metadata["choices"]
+def _limits(name):
+    """What a setting may be."""
+    return next(f for f in dataclasses.fields(Settings) if f.name == name).metadata
 
 
 def of_method(given: dict[str, typing.Any], method: str) -> dict[str, typing.Any]:

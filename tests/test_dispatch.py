@@ -145,6 +145,10 @@ CUSTOM = ["cycle", "cycle_reversed", "same_signature", "dead_end", "lost_input"]
 CUSTOM += ["two_widths", "heads_by_task", "two_inputs", "same_shape", "tokens"]
 
 
+def make_pool(name):
+    return {**POOLS, **LARGER}[name]()
+
+
 def make_modules(pool, policy="float32"):
     """Modules with biases other than 0 and scales other than 1, so that no weight goes unnoticed."""
     keras.utils.set_random_seed(0)
@@ -247,7 +251,7 @@ def slow_ones(names):
 @functools.cache
 def exact_modules(name):
     """In float64: in float32 a ReLU whose input is 0 up to rounding makes gradients jump."""
-    pool = {**POOLS, **LARGER}[name.removeprefix(ON_GPU)]()
+    pool = make_pool(name.removeprefix(ON_GPU))
     modules = make_modules(pool, "float64")
     run = in_graph(modules)
     return modules, traced_for_gpus(run) if ON_GPU in name else run
@@ -530,9 +534,9 @@ def test_examples_share_a_run_whatever_step_they_chose_it_at(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["paper", "transformer", "tokens"])
-def test_bfloat16(name, named_pool, rules):
+def test_bfloat16(name, rules):
     """Layers compute in bfloat16; weights and logits stay in float32."""
-    pool = LARGER[name]() if name in LARGER else named_pool(name)
+    pool = make_pool(name)
     paths = tf.constant(sample(pool, rules, BATCH, np.random.default_rng(4)))
     inputs = random_inputs(pool)
     half, full = make_modules(pool, "mixed_bfloat16"), make_modules(pool)

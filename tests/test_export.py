@@ -216,6 +216,16 @@ def test_a_model_of_several_inputs_answers_as_the_method_does(of_mixed, answers_
         assert right == pytest.approx(last[data.problem.task_names[k]])
 
 
+def assert_alike(found, expected):
+    """Answers by name: numbers but for rounding, all else exactly."""
+    assert found.keys() == expected.keys()
+    for name, values in found.items():
+        if values.dtype.kind == "f":
+            np.testing.assert_allclose(values, expected[name], rtol=1e-4, atol=1e-4)
+        else:
+            np.testing.assert_array_equal(values, expected[name])
+
+
 def test_a_model_of_several_inputs_in_python(of_mixed, mixed_model, answers_elsewhere):
     _, data, _ = of_mixed
     elsewhere, names = answers_elsewhere["mixed"], data.problem.task_names
@@ -230,18 +240,11 @@ def test_a_model_of_several_inputs_in_python(of_mixed, mixed_model, answers_else
         array = given[task.input][mine]
         for inputs in (array, {task.input: array}):
             alone = mixed_model(inputs, [task.name] * len(array))
-            for name, values in alone.items():
-                if values.dtype.kind == "f":
-                    np.testing.assert_allclose(values, answer[name][mine], rtol=1e-4, atol=1e-4)
-                else:
-                    np.testing.assert_array_equal(values, answer[name][mine])
+            assert_alike(alone, {name: values[mine] for name, values in answer.items()})
     # However many are answered at once.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lrn_tf.serving.model.MANY", 7)
-        for name, values in mixed_model(given, tasks).items():
-            np.testing.assert_array_equal(values, answer[name]) if values.dtype.kind != "f" else (
-                np.testing.assert_allclose(values, answer[name], rtol=1e-4, atol=1e-4)
-            )
+        assert_alike(mixed_model(given, tasks), answer)
     run = lrn_tf.load(str(of_mixed[0] / "run"))
     np.testing.assert_allclose(run(given, tasks)["numbers"], answer["numbers"], rtol=1e-4, atol=1e-4)
 

@@ -25,10 +25,7 @@ def numbers(name: str, what: str, values) -> np.ndarray:
     """
     if np.ma.is_masked(values):
         raise UserError(f"{name}: {what} has missing values; fill them or drop those examples")
-    try:
-        values = np.asarray(values)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{name}: {what} is no array ({reason(error)}); make it one") from error
+    values = array(name, what, values)
     if values.dtype.kind not in "biuf":
         raise UserError(f"{name}: {what} holds {values.dtype}, not numbers; turn it into numbers")
     if values.ndim < 1:
@@ -43,6 +40,14 @@ def numbers(name: str, what: str, values) -> np.ndarray:
     return values.astype(np.int32, copy=False)
 
 
+def array(name: str, what: str, values) -> np.ndarray:
+    """An array of any type; arguments and errors as of `numbers`."""
+    try:
+        return np.asarray(values)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{name}: {what} is no array ({reason(error)}); make it one") from error
+
+
 def _floats(name, what, values):
     with np.errstate(over="ignore"):
         made = values.astype(np.float32, copy=False)
@@ -53,14 +58,13 @@ def _floats(name, what, values):
             f"{name}: {what} has NaN, infinite or enormous numbers, first in row {row}; mend that"
         )
     if values.dtype.itemsize > 4 and values.size:
-        axes = tuple(range(max(1, values.ndim - 1)))
-        spread, most = np.ptp(values, axis=axes), np.abs(values).max(axis=axes)
-        if (narrow := np.atleast_1d((spread > 0) & (spread < COARSE * most))).any():
+        columns = values.reshape(-1, values.shape[-1] if values.ndim > 1 else 1)
+        spread, most = np.ptp(columns, axis=0), np.abs(columns).max(axis=0)
+        if (narrow := (spread > 0) & (spread < COARSE * most)).any():
             column = int(narrow.argmax())
             raise UserError(
-                f"{name}: {what} has numbers around {np.atleast_1d(most)[column]:g} in column {column} that"
-                f" differ by {np.atleast_1d(spread)[column]:g} only, too little for float32; subtract the"
-                " smallest"
+                f"{name}: {what} has numbers around {most[column]:g} in column {column} that differ by"
+                f" {spread[column]:g} only, too little for float32; subtract the smallest"
             )
     return made
 

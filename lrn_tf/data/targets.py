@@ -5,9 +5,9 @@ import math
 
 import numpy as np
 
-from lrn_tf.data.arrays import MOST, numbers
+from lrn_tf.data.arrays import MOST, array, numbers
 from lrn_tf.data.problem import CLASSES, FORMS, LABELS, NUMBERS
-from lrn_tf.errors import UserError, reason
+from lrn_tf.errors import UserError
 
 # Whole numbers that are float are taken for numbers, but said to be if they are no more different ones.
 FEW = 20
@@ -91,10 +91,7 @@ def targets_of(task, count: int, test_y, test_count: int) -> Targets:
 def _found(task, what, values, count):
     """What y holds but what is missing, and where something is there, bool `[n]`."""
     missing = np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else None
-    try:
-        values = np.asarray(values)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{task.name}: {what}y is no array ({reason(error)}); make it one") from error
+    values = array(task.name, f"{what}y", values)
     if values.ndim < 1:
         numbers(task.name, f"{what}y", values)  # which refuses it
     if len(values) != count:
