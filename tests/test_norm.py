@@ -8,10 +8,11 @@ import pytest
 import tensorflow as tf
 
 from lrn_tf.modules.blocks import ResidualBlock
-from lrn_tf.modules.norm import GroupNormReLU, compiled_norms
+from lrn_tf.modules.fused import compiled
+from lrn_tf.modules.norm import GroupNormReLU
 
 AS_IS = contextlib.nullcontext
-HOW = pytest.mark.parametrize("how", [AS_IS, compiled_norms], ids=["as it is", "compiled"])
+HOW = pytest.mark.parametrize("how", [AS_IS, compiled], ids=["as it is", "compiled"])
 # Of what is compared: how far numbers may be apart, over the largest of them.
 NEAR = {"float64": 1e-12, "float32": 1e-5, "bfloat16": 1e-2, "float16": 2e-3}
 
@@ -107,21 +108,21 @@ def test_compiled_in_branches_it_has_the_same_gradients(taken):
 
         return with_gradients(lambda *a: in_branches(tf.constant(taken), *a), x, *weights_of(block))
 
-    assert_near(found(compiled_norms), found(AS_IS), "float32")
+    assert_near(found(compiled), found(AS_IS), "float32")
 
 
 def test_only_what_is_traced_within_is_compiled():
     layer = GroupNormReLU(2)
     layer.build((None, 3, 3, 4))
 
-    def compiled():
+    def is_compiled():
         function = tf.function(lambda x: layer(x), autograph=False)
         graph = function.get_concrete_function(tf.TensorSpec((None, 3, 3, 4))).graph.as_graph_def()
         return any(f.attr["_XlaMustCompile"].b for f in graph.library.function)
 
-    with compiled_norms():
-        assert compiled()
-    assert not compiled()
+    with compiled():
+        assert is_compiled()
+    assert not is_compiled()
 
 
 def test_it_is_made_again_from_its_config():

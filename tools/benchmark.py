@@ -35,7 +35,7 @@ from lrn_tf.methods.build import describe
 from lrn_tf.methods.lrn import LRNMethod
 from lrn_tf.modules.built_in import POOLS, make_pool
 from lrn_tf.modules.dispatch import on_gpu, run_all
-from lrn_tf.modules.norm import compiled_norms
+from lrn_tf.modules.fused import compiled
 from lrn_tf.modules.pool import build_layer
 from lrn_tf.results.evaluation import BATCH_SIZE, Evaluator
 from lrn_tf.training.train import start
@@ -64,7 +64,7 @@ class FixedNetwork:
 
     def logits(self, images):
         x = images
-        with compiled_norms(on_gpu()):  # as an LRN's are
+        with compiled(on_gpu()):  # as an LRN's are
             for layer in self.layers:
                 x = layer(x)
         return tf.cast(x, tf.float32)

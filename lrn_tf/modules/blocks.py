@@ -1,11 +1,61 @@
 """Layers of several layers, for the modules of built-in pools and of a user's own."""
 
 import keras
+import tensorflow as tf
 
+from lrn_tf.modules.fused import fused
 from lrn_tf.modules.norm import EPSILON, GroupNormReLU
 
 # Channels of a group, of which the mean and variance are taken (Wu and He 2018 have 16).
 GROUP = 8
+
+
+@keras.saving.register_keras_serializable("lrn_tf")
+class StandardisedConvolution(keras.layers.Layer):
+    """A convolution by kernels of mean 0 and of length 1 for each channel that it returns, without biases.
+
+    Weight standardisation (Qiao et al. 2019): GroupNorm with it learns sooner than alone. What it takes may
+    have any number of examples, so modules can have it, which batch norm is not for.
+
+    Args:
+        filters: channels that it returns.
+        size: of the kernels, in pixels.
+        strides: 2 halves the image.
+    """
+
+    def __init__(self, filters: int, size: int, strides: int = 1, **kwargs):
+        super().__init__(**kwargs)
+        self.filters, self.size, self.strides = filters, size, strides
+
+    def build(self, shape):
+        self.kernel = self.add_weight(
+            shape=(self.size, self.size, shape[-1], self.filters), name="kernel", autocast=False
+        )
+
+    def compute_output_shape(self, shape):
+        sides = (None if side is None else -(-side // self.strides) for side in shape[1:3])
+        return (shape[0], *sides, self.filters)
+
+    def call(self, x):
+        """Args: x: `[B, H, W, c]`. Returns: `[B, H / strides, W / strides, filters]`."""
+        kernel = _standardised((tf.convert_to_tensor(self.kernel),), x.dtype)
+        return keras.ops.conv(x, kernel, self.strides, padding="same")
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "size": self.size,
+            "strides": self.strides,
+        }
+
+
+@fused
+def _standardised(tensors, dtype):
+    (kernel,) = tensors
+    mean, variance = tf.nn.moments(kernel, [0, 1, 2], keepdims=True)  # (1, 1, 1, filters)
+    length = tf.sqrt(variance * (kernel.shape.num_elements() // kernel.shape[-1]) + EPSILON)
+    return tf.cast((kernel - mean) / length, dtype)
 
 
 @keras.saving.register_keras_serializable("lrn_tf")
@@ -26,14 +76,11 @@ class ResidualBlock(keras.layers.Layer):
     def build(self, shape):
         self.norms = [GroupNormReLU(groups=channels // GROUP) for channels in (shape[-1], self.filters)]
         self.convolutions = [
-            keras.layers.Conv2D(self.filters, 3, strides=strides, padding="same", use_bias=False)
-            for strides in (self.strides, 1)
+            StandardisedConvolution(self.filters, 3, strides) for strides in (self.strides, 1)
         ]
         self.shortcut = None
         if self.strides > 1 or shape[-1] != self.filters:
-            self.shortcut = keras.layers.Conv2D(
-                self.filters, 1, strides=self.strides, padding="same", use_bias=False
-            )
+            self.shortcut = StandardisedConvolution(self.filters, 1, self.strides)
             self.shortcut.build(shape)
         middle = self.compute_output_shape(shape)
         for norm, convolution, given in zip(self.norms, self.convolutions, (shape, middle), strict=True):
@@ -42,8 +89,7 @@ class ResidualBlock(keras.layers.Layer):
         self.built = True
 
     def compute_output_shape(self, shape):
-        sides = (None if side is None else -(-side // self.strides) for side in shape[1:3])
-        return (shape[0], *sides, self.filters)
+        return self.convolutions[0].compute_output_shape(shape)
 
     def call(self, x):
         """Args: x: `[B, H, W, c]`. Returns: `[B, H / strides, W / strides, filters]`."""

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from lrn_tf.modules.norm import compiled_norms
+from lrn_tf.modules.fused import compiled
 from lrn_tf.modules.pool import INPUT, OUTPUT, Pool
 from lrn_tf.modules.waves import Waves
 from lrn_tf.modules.weights import LARGE, call, is_stack, make_weights, split
@@ -172,7 +172,7 @@ class Modules:
             x = tf.reshape(x, [sizes.shape[0], -1, *x.shape[1:]])  # (M, L, ...)
             y = tf.reshape(at_once(x, *weights), [-1, *self.pool.kinds[kind].output])
         else:
-            with compiled_norms():  # sizes recur, and nothing of this is exported
+            with compiled():  # sizes recur, and nothing of this is exported
                 y = self._run_each(kind, weights, x, room)
         return pick(y, slots), rest
 

@@ -1,27 +1,11 @@
 """A norm and ReLU in one: the norm of convolutions here, with few passes over what it norms."""
 
-import contextlib
-import contextvars
-
 import keras
 import tensorflow as tf
 
+from lrn_tf.modules.fused import fused
+
 EPSILON = 1e-5
-_compiled = contextvars.ContextVar("compiled", default=False)
-
-
-@contextlib.contextmanager
-def compiled_norms(on: bool = True):
-    """What is traced within has each `GroupNormReLU` compiled by XLA if `on`, anew for each size of batch.
-
-    On GPUs this makes a few launches of dozens, which pays where sizes recur. Not for what is exported:
-    an exported model may be given any size of batch, on any machine.
-    """
-    before = _compiled.set(on)
-    try:
-        yield
-    finally:
-        _compiled.reset(before)
 
 
 @keras.saving.register_keras_serializable("lrn_tf")
@@ -57,15 +41,16 @@ class GroupNormReLU(keras.layers.Layer):
 
     def call(self, x):
         """Args: x: `[B, H, W, c]`. Returns: the same shape."""
-        run = _norm_compiled if _compiled.get() else _norm
-        gamma, beta = tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta)
-        return run(x, gamma, beta, x.shape[-1] if self.groups == -1 else self.groups, self.epsilon)
+        tensors = x, tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta)
+        return _norm(tensors, x.shape[-1] if self.groups == -1 else self.groups, self.epsilon)
 
     def get_config(self):
         return {**super().get_config(), "groups": self.groups, "epsilon": self.epsilon}
 
 
-def _norm(x, gamma, beta, groups, epsilon):
+@fused
+def _norm(tensors, groups, epsilon):
+    x, gamma, beta = tensors
     channels, pixels = x.shape[-1], x.shape[1] * x.shape[2]
     exact = tf.cast(x, keras.backend.result_type(x.dtype, "float32"))
 
@@ -86,33 +71,3 @@ def _norm(x, gamma, beta, groups, epsilon):
     scale = tf.math.rsqrt(variance + epsilon) * gamma
     scale, offset = (tf.reshape(s, [-1, 1, 1, channels]) for s in (scale, beta - mean * scale))
     return tf.nn.relu(tf.cast(exact * scale + offset, x.dtype))
-
-
-_forward = tf.function(_norm, jit_compile=True, autograph=False)
-
-
-@tf.function(jit_compile=True, autograph=False)
-def _backward(gradient, x, gamma, beta, groups, epsilon):
-    with tf.GradientTape() as tape:
-        tape.watch((x, gamma, beta))
-        y = _norm(x, gamma, beta, groups, epsilon)
-    return tape.gradient(y, (x, gamma, beta), gradient)
-
-
-def _norm_compiled(x, gamma, beta, groups, epsilon):
-    """`_norm`, which keeps nothing but its arguments for the backward pass.
-
-    Twice they are copied for the sake of `tf.cond`, in whose branches modules run.
-    """
-
-    @tf.custom_gradient
-    def run(*kept):
-        def gradient(given):
-            # A call of what XLA compiles cannot take tensors of the forward branch, copies of them it can.
-            return _backward(given, *map(tf.identity, kept), groups, epsilon)
-
-        return _forward(*kept, groups, epsilon), gradient
-
-    # Without copies the gradient of a branch takes what comes from outside of it twice, as its own and as
-    # what is kept here, of which TensorFlow feeds but one.
-    return run(*map(tf.identity, (x, gamma, beta)))
