@@ -315,13 +315,16 @@ class Settings:
     resume: bool = setting(
         True, "Continue the run that workdir holds; --noresume refuses a workdir that holds one" + OURS
     )
+    evaluate_every: int = setting(
+        1, "Epochs between evaluations, which save; the last epoch has one too" + OURS, low=1
+    )
     checkpoint_every: int = setting(
-        0, "Steps between checkpoints; 0 saves after every epoch only" + OURS, low=0
+        0, "Steps between checkpoints; 0 saves after evaluations only" + OURS, low=0
     )
     pictures_every: int = setting(
         10,
-        "Epochs between pictures of module use and paths for TensorBoard, which come after the last epoch"
-        " too; 0 draws none" + OURS,
+        "Epochs between pictures of module use and paths for TensorBoard, which come with an evaluation,"
+        " after the last epoch too; 0 draws none" + OURS,
         low=0,
     )
     export_dir: str = setting(
@@ -415,6 +418,7 @@ FREE_ON_RESUME = (
     "resume",
     "distribute",
     "cache",
+    "evaluate_every",
     "checkpoint_every",
     "pictures_every",
     "profile",

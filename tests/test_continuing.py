@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
-from tiny_run import EPOCHS, assert_same_run, checkpoint_steps, lines, run
+from tiny_run import EPOCHS, assert_same_run, checkpoint_steps, lines, run, tensors, without_timings
 
 from lrn_tf.errors import UserError
 from lrn_tf.main import train
@@ -33,6 +33,22 @@ def test_a_killed_run_continued_is_a_run_never_killed(
     assert int(continued.steps[0].seed[1]) == max(before, default=0)  # nothing is repeated needlessly
     assert_same_run(tmp_path, whole[0])
     record_property("kills", 1)
+
+
+@pytest.mark.parametrize("checkpoint_every, saved", [(0, [10]), (5, [5, 10])])
+def test_evaluated_every_other_epoch_it_is_the_same_run(whole, tmp_path, checkpoint_every, saved):
+    """Killed and continued, too; the last epoch is evaluated in any case."""
+    given = dict(evaluate_every=2, checkpoint_every=checkpoint_every)
+    with pytest.raises(tf.errors.OpError):
+        run(tmp_path, method=dict(killed_at=14), **given)
+    assert checkpoint_steps(tmp_path) == saved
+    assert [line["epoch"] for line in lines(tmp_path)] == [2]
+    assert len(run(tmp_path, **given).steps) == 5
+    _, *of_whole = without_timings(whole[0]).splitlines()
+    assert without_timings(tmp_path).splitlines() == of_whole
+    final = EPOCHS * 5
+    for name, value in tensors(whole[0], final).items():
+        np.testing.assert_array_equal(tensors(tmp_path, final)[name], value)
 
 
 @pytest.mark.slow

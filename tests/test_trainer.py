@@ -147,6 +147,12 @@ def test_a_line_for_every_epoch(whole):
     assert found[-1]["eval_accuracy"] == pytest.approx(sum(right) / len(test))
 
 
+def test_an_epochs_seconds_are_those_since_the_line_before(tmp_path):
+    run(tmp_path, evaluate_every=2, method=dict(sleep={0: 0.02}))
+    two, one = (line["seconds"] for line in lines(tmp_path))
+    assert 10 * 0.02 < two and 5 * 0.02 < one < 1.5 * 5 * 0.02 + two / 2
+
+
 def test_validation_is_called_so(tmp_path, capsys):
     run(tmp_path, epochs=1, validation=0.2)
     (line,) = lines(tmp_path)

@@ -40,7 +40,7 @@ class EpochMetrics:
         eval_r2_per_task: likewise; 1 is all right, 0 what a constant can do.
         routes: None of a method that does not route.
         metrics: means over the epoch of what the method reports, by TensorBoard's tag.
-        seconds: of training, without the evaluation.
+        seconds: of training since the epoch before that is here, without evaluations.
     """
 
     epoch: int

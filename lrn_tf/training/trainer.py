@@ -103,6 +103,7 @@ class Trainer:
             )
             with Stop() as self._stop, self._bar, distribution.losing_workers(self._workers):
                 self._stopping = False
+                self._clock = (time.perf_counter(), [])
                 while step < self.last_step and not self._stopping:
                     step = self._train_epoch(step)
                 if self._workers > 1:  # none leaves before the first has written
@@ -159,25 +160,25 @@ class Trainer:
                 self._evaluate.trace()
 
     def _train_epoch(self, step):
-        """Trains from a step to the end of its epoch, evaluates and saves; returns the next step.
+        """Trains from a step to the end of its epoch, and evaluates and saves if it is time.
 
-        When it is asked to stop, it saves after the step and returns earlier.
+        When it is asked to stop, it saves after the step and returns earlier. Returns the next step.
         """
         epoch, done = divmod(step, self.steps_per_epoch)
         batches = self.benchmark.batches(self.settings, epoch)
         end = min((epoch + 1) * self.steps_per_epoch, self.last_step)
+        evaluated = (epoch + 1) % self.settings.evaluate_every == 0 or end == self.last_step
         batches = tf.constant(batches[: end - epoch * self.steps_per_epoch])
         if not done:
             self._sums.assign(tf.zeros_like(self._sums))
         seen = (done, self._sums.numpy())
         self._lap = (step, time.perf_counter())
-        started, times = time.perf_counter(), []
 
         for i in range(done, batches.shape[0]):
             before = time.perf_counter()
             rate = learning_rate(self.settings, step, self.steps_per_epoch, self.last_step)
             self._train_step(batches[i], tf.constant(rate, tf.float32))
-            times.append(time.perf_counter() - before)
+            self._clock[1].append(time.perf_counter() - before)
             step += 1
             if not self._compiled:
                 self._compiled, self._lap = True, (step, time.perf_counter())
@@ -187,16 +188,18 @@ class Trainer:
                 seen = self._look(step, i + 1, seen, rate)
             self._stopping = self._is_asked(step)
             every = self.settings.checkpoint_every
-            if step != end and (self._stopping or (every and step % every == 0)):
+            if not (evaluated and step == end) and (self._stopping or (every and step % every == 0)):
                 self._check_weights(step)
                 if self._worker == 0:
                     self._checkpoints.save(step)
                 if self._stopping:
                     return step
 
-        self._check_weights(step)
-        if self._worker == 0:
-            self._finish_epoch(epoch, step, batches.shape[0], rate, times, time.perf_counter() - started)
+        if evaluated:
+            self._check_weights(step)
+            if self._worker == 0:
+                self._finish_epoch(epoch, step, batches.shape[0], rate)
+            self._clock = (time.perf_counter(), [])
         return step
 
     def _is_asked(self, step):
@@ -210,12 +213,16 @@ class Trainer:
         counts = self._strategy.run(lambda: replicas.total(tf.cast(asked, tf.int32)))
         return self._strategy.experimental_local_results(counts)[0]
 
-    def _finish_epoch(self, epoch, step, steps, rate, times, seconds):
+    def _finish_epoch(self, epoch, step, steps, rate):
         """Evaluates, writes the epoch's line and saves.
 
-        The epoch has had `steps` steps, the last one at learning rate `rate`; `times` are those that this
-        process took, in seconds.
+        The epoch has had `steps` steps, the last one at learning rate `rate`.
         """
+        # Since the last line: when this process began on it, and the seconds of its steps.
+        started, times = self._clock
+        seconds = time.perf_counter() - started
+        every = self.settings.evaluate_every
+        missing = step - epoch // every * every * self.steps_per_epoch - len(times)
         averages, evaluation = self._means(self._sums.numpy(), steps), self._evaluate()
         if not math.isfinite(evaluation.mean_loss):
             raise self._diverged(f"the loss on the {SPLITS[self.settings.split]} was not finite", step)
@@ -230,8 +237,8 @@ class Trainer:
             metrics=averages,
             examples_per_second=round(len(times) * self.settings.batch_size / seconds, 1),
             step_ms_median=round(1e3 * statistics.median(times), 2),
-            # Of the whole epoch: steps of another process count as typical ones here, whose first compiles.
-            seconds=round(seconds + (steps - len(times)) * statistics.median(times[1:] or times), 2),
+            # Steps of another process count as typical ones here, whose first compiles.
+            seconds=round(seconds + missing * statistics.median(times[1:] or times), 2),
         )
         self._summarise(line, evaluation)
         self.workdir.append_metrics(line)
