@@ -6,7 +6,13 @@ import keras
 import numpy as np
 import pytest
 
-from lrn_tf.modules.blocks import AttentionBlock, DenseOfEach, Positions, ResidualBlock
+from lrn_tf.modules.blocks import (
+    AttentionBlock,
+    DenseOfEach,
+    Positions,
+    ResidualBlock,
+    StandardisedConvolution,
+)
 
 CLOSE = dict(rtol=1e-4, atol=1e-5)
 
@@ -70,6 +76,20 @@ def test_attention_block(x):
         np.testing.assert_allclose(found, expected, **CLOSE)
 
 
+@pytest.mark.parametrize("dtype, close", [("float32", 1e-4), ("mixed_bfloat16", 1e-2)])
+def test_scale_and_mean_of_a_kernel_do_not_count_in_a_standardised_convolution(dtype, close):
+    x = np.random.default_rng(0).normal(size=(2, 5, 6, 3)).astype(np.float32)
+    layer = StandardisedConvolution(4, 3, dtype=dtype)
+    y = np.array(keras.ops.cast(layer(x), "float32"))
+    (kernel,) = layer.get_weights()
+    # In bfloat16 a mean a hundred times as large as the deviation would leave nothing of it.
+    layer.set_weights([np.array([0.5, 2, 10, 100]) * (kernel + 100 * kernel.std())])
+    again = np.array(keras.ops.cast(layer(x), "float32"))
+    np.testing.assert_allclose(again, y, rtol=0, atol=close * np.abs(y).max())
+    # Each number is a sum of as much as one number's worth of what comes, wherever the kernel is whole.
+    assert 0.5 < y[:, 1:-1, 1:-1].std() < 2
+
+
 @pytest.mark.parametrize(
     "make, shape",
     [
@@ -78,6 +98,7 @@ def test_attention_block(x):
         (Positions, (5, 8)),
         (lambda: ResidualBlock(16, strides=2), (7, 6, 8)),
         (lambda: ResidualBlock(8), (7, 6, 8)),
+        (lambda: StandardisedConvolution(4, 3, strides=2), (7, 6, 8)),
     ],
 )
 def test_blocks_say_their_shapes_and_are_saved_with_keras_models(make, shape, tmp_path):

@@ -51,7 +51,7 @@ def residual(problem: Problem, dup: int) -> list[Kind]:
 
 
 def wide(problem: Problem, dup: int, factor: int) -> list[Kind]:
-    """The stages of a WRN-16 (Zagoruyko and Komodakis 2016) with GroupNorm: each network is one.
+    """The stages of a WRN-16 (Zagoruyko and Komodakis 2016), with `ResidualBlock`s: each network is one.
 
     A kind is a stage, two residual blocks, and no two stages have the same shapes. So a router decides who
     shares a stage with whom, and cannot prefer other kinds of networks because they learn sooner.
