@@ -74,7 +74,8 @@ def make_run(folder, accuracies, routes=ROUTES, problem=PROBLEM, **given) -> str
     made = config(problem, **given)
     (folder / "config.json").write_text(made.to_json())
     said = dict(problem=problem, routes=routes, split=resolve(made.settings).split)
-    lines = [metrics(i + 1, accuracy, **said) for i, accuracy in enumerate(accuracies)]
+    every = made.settings["evaluate_every"]
+    lines = [metrics((i + 1) * every, accuracy, **said) for i, accuracy in enumerate(accuracies)]
     (folder / "metrics.jsonl").write_text("".join(line.to_json() + "\n" for line in lines))
     return str(folder)
 

@@ -30,7 +30,7 @@ def test_runs_that_differ_in_their_seed_are_a_group(make):
     ]
     with_bonus, without = runs.group(read)
     assert [run.settings["seed"] for run in with_bonus.runs] == [0, 1]
-    assert with_bonus.epochs == 2
+    assert with_bonus.epochs == [1, 2]
     np.testing.assert_array_equal(with_bonus.column("eval_accuracy"), [[0.2, 0.3], [0.1, 0.2]])
     assert without.label == "no_bonus" and [run.folder.name for run in without.runs] == ["b"]
 
@@ -66,8 +66,28 @@ def test_a_seed_counts_once(make):
     read = [runs.read(make(name, accuracy[: g["epochs"]], **g)) for name, g in given.items()]
     groups = runs.group(read)
     assert [[run.folder.name for run in group.runs] for group in groups] == [["a", "c"], ["b"]]
-    assert [group.epochs for group in groups] == [2, 3]
+    assert [group.epochs for group in groups] == [[1, 2], [1, 2, 3]]
     assert [group.label for group in groups] == ["cifar_mtl (a)", "cifar_mtl (b)"]
+
+
+def test_runs_that_were_evaluated_now_and_then_share_the_epochs_that_all_have(make):
+    """And those without a common one are rows of their own."""
+    given = [([0.1, 0.2, 0.3, 0.4], 1), ([0.5, 0.7], 2), ([0.9], 4)]
+    read = [
+        runs.read(make(f"{i}", accuracy, seed=i, evaluate_every=every))
+        for i, (accuracy, every) in enumerate(given)
+    ]
+    (group,) = runs.group(read[:2])
+    assert group.epochs == [2, 4]
+    np.testing.assert_array_equal(group.column("eval_accuracy"), [[0.2, 0.4], [0.5, 0.7]])
+    np.testing.assert_array_equal(
+        group.stack(lambda run: np.cumsum(run.column("seconds"))), [[2, 4], [1, 2]]
+    )
+    assert [group.epochs for group in runs.group([read[0], read[2]])] == [[4]]
+    alone = runs.read(make("alone", [0.1], seed=3))
+    assert [[run.settings["seed"] for run in g.runs] for g in runs.group([read[1], alone])] == [[1], [3]]
+    *_, row = runs.table([group]).splitlines()
+    assert row.split("|")[3].strip() == "4"
 
 
 def test_other_tasks_and_modules_of_the_same_name_are_no_seeds(make):

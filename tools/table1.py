@@ -83,7 +83,7 @@ def rows(benchmark: str, groups: list[runs.Group]) -> list[tuple]:
     found = []
     for group in groups:
         accuracy = 100 * group.column("eval_accuracy")  # (runs, epochs)
-        seconds = np.cumsum(group.column("seconds"), axis=1).mean(axis=0)  # (epochs,)
+        seconds = group.stack(lambda run: np.cumsum(run.column("seconds"))).mean(axis=0)  # (epochs,)
         reached = np.flatnonzero(accuracy.mean(axis=0) >= target[0]) if target else []
         spread = f"{accuracy[:, -1].std(ddof=1):.2f}" if len(group.runs) > 1 else ""
         found.append(
@@ -91,7 +91,7 @@ def rows(benchmark: str, groups: list[runs.Group]) -> list[tuple]:
                 benchmark,
                 group.label,
                 len(group.runs),
-                group.epochs,
+                group.epochs[-1],
                 group.split,
                 f"{accuracy[:, -1].mean():.2f}",
                 spread,

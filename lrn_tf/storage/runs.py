@@ -33,7 +33,7 @@ class Run:
     Attributes:
         folder: where it is.
         config: config.json.
-        lines: metrics.jsonl, one for each epoch; at least one.
+        lines: metrics.jsonl, one for each epoch that was evaluated; at least one.
     """
 
     folder: pathlib.Path
@@ -61,7 +61,7 @@ class Run:
         return self.lines[-1].split
 
     def column(self, name: str) -> np.ndarray:
-        """A number of every epoch; NaN where it is missing, as those about routes of a method without."""
+        """A number of every line; NaN where it is missing, as those about routes of a method without."""
         return np.array([line.value(name) for line in self.lines], float)
 
 
@@ -83,9 +83,9 @@ class Group:
         return self.runs[0].split
 
     @property
-    def epochs(self) -> int:
-        """Epochs that all its runs have finished."""
-        return min(len(run.lines) for run in self.runs)
+    def epochs(self) -> list[int]:
+        """Those of which all its runs have a line."""
+        return _shared(self.runs)
 
     def column(self, name: str) -> np.ndarray:
         """A value of every run and epoch: `[runs, epochs]`."""
@@ -93,7 +93,8 @@ class Group:
 
     def stack(self, of_run: Callable[[Run], np.ndarray]) -> np.ndarray:
         """What a function gives for every run, cut to the epochs that all have: `[runs, epochs]`."""
-        return np.stack([of_run(run)[: self.epochs] for run in self.runs])
+        shared = self.epochs
+        return np.stack([of_run(run)[[line.epoch in shared for line in run.lines]] for run in self.runs])
 
 
 def read(folder: str) -> Run:
@@ -145,7 +146,9 @@ def group(runs: Sequence[Run]) -> list[Group]:
         # A seed once more, as for other --epochs, is not another seed.
         groups.setdefault((key, seen[key, run.settings["seed"]]), []).append(run)
         seen[key, run.settings["seed"]] += 1
-    members = [sorted(group, key=lambda run: run.settings["seed"]) for group in groups.values()]
+    # Those that have no epoch in common cannot be put side by side.
+    parts = [part for of in groups.values() for part in ([of] if _shared(of) else [[run] for run in of])]
+    members = [sorted(part, key=lambda run: run.settings["seed"]) for part in parts]
     names = sorted({name for run in runs for name in _kept(run)}, key=_rank)
     values = {name: {str(run.settings[name]) for run in runs if _has(run, name)} for name in names}
     differing = [name for name in names if len(values[name]) > 1]
@@ -154,6 +157,11 @@ def group(runs: Sequence[Run]) -> list[Group]:
         Group(label if labels.count(label) == 1 else f"{label} ({printable(of[0].folder.name)})", of)
         for label, of in zip(labels, members, strict=True)
     ]
+
+
+def _shared(runs):
+    """The epochs of which all runs have a line, in order."""
+    return sorted(set.intersection(*({line.epoch for line in run.lines} for run in runs)))
 
 
 def _kept(run):
@@ -203,7 +211,7 @@ def table(groups: Sequence[Group]) -> str:
             (
                 group.label,
                 str(len(group.runs)),
-                str(group.epochs),
+                str(group.epochs[-1]),
                 group.split,
                 _spread(accuracy[:, -1], 1),
                 _spread(accuracy.max(axis=1), 1),
