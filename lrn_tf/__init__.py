@@ -68,7 +68,7 @@ def train(tasks, pool=None, *, name="tasks", workdir="", export_dir="", **settin
 
     Returns:
         the network, an `LRN`. Its `workdir` is the folder of the run, and its `epochs` what came out of
-        each, as `lrn_tf.storage.metrics.EpochMetrics`.
+        each that was evaluated, as `lrn_tf.storage.metrics.EpochMetrics`.
 
     Raises:
         UserError: a `ValueError` of one line, if what is given cannot be used.

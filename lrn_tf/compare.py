@@ -1,8 +1,8 @@
 """Compares runs: `python -m lrn_tf.compare RUN RUN ... --output=DIR`.
 
 Prints a table of the runs in the given folders. Runs that differ in nothing but their seed share a row.
-With --output, draws their curves (curves.png) and writes every epoch (curves.csv). What was measured on
-validation examples stands beside what was measured on test examples, and is named so.
+With --output, draws their curves (curves.png) and writes each evaluated epoch (curves.csv). What was
+measured on validation examples stands beside what was measured on test examples, and is named so.
 """
 
 import pathlib

@@ -316,7 +316,7 @@ class Settings:
         True, "Continue the run that workdir holds; --noresume refuses a workdir that holds one" + OURS
     )
     evaluate_every: int = setting(
-        1, "Epochs between evaluations, which save; the last epoch has one too" + OURS, low=1
+        1, "Epochs between evaluations, which save too; after the last epoch there is one" + OURS, low=1
     )
     checkpoint_every: int = setting(
         0, "Steps between checkpoints; 0 saves after evaluations only" + OURS, low=0

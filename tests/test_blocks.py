@@ -90,6 +90,11 @@ def test_scale_and_mean_of_a_kernel_do_not_count_in_a_standardised_convolution(d
     assert 0.5 < y[:, 1:-1, 1:-1].std() < 2
 
 
+def test_a_kernel_of_one_number_is_refused():
+    with pytest.raises(ValueError, match="a kernel of one number is 0 when it is standardised"):
+        StandardisedConvolution(4, 1).build((None, 5, 6, 1))
+
+
 @pytest.mark.parametrize(
     "make, shape",
     [
@@ -104,9 +109,10 @@ def test_scale_and_mean_of_a_kernel_do_not_count_in_a_standardised_convolution(d
 def test_blocks_say_their_shapes_and_are_saved_with_keras_models(make, shape, tmp_path):
     given = keras.Input(shape)
     block = make()
+    expected = block.compute_output_shape((None, *shape))  # before it is built, as Keras may ask
     model = keras.Model(given, block(given))
     x = np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32)
     y = model(x).numpy()
-    assert block.compute_output_shape((None, *shape)) == (None, *y.shape[1:])
+    assert block.compute_output_shape((None, *shape)) == (None, *y.shape[1:]) == expected
     model.save(tmp_path / "model.keras")
     np.testing.assert_array_equal(keras.models.load_model(tmp_path / "model.keras")(x), y)

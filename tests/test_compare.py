@@ -259,7 +259,7 @@ def write_line(folder, **values):
         (lambda f: make_pipe(f / "config.json"), "Not a regular file"),
         (lambda f: make_pipe(f / "metrics.jsonl"), "Not a regular file"),
         (lambda f: (f / "metrics.jsonl").unlink(), "has no metrics.jsonl"),
-        (lambda f: (f / "metrics.jsonl").write_text('{"epoch": 1'), "has not finished an epoch"),
+        (lambda f: (f / "metrics.jsonl").write_text('{"epoch": 1'), "has not been evaluated yet"),
         (lambda f: (f / "metrics.jsonl").write_text("nothing\n"), "cannot be read as a run"),
         (lambda f: (f / "metrics.jsonl").write_text("3\n"), "cannot be read as a run"),
         (lambda f: (f / "config.json").write_text("{}"), "cannot be read as a run"),

@@ -35,15 +35,21 @@ def test_a_killed_run_continued_is_a_run_never_killed(
     record_property("kills", 1)
 
 
-@pytest.mark.parametrize("checkpoint_every, saved", [(0, [10]), (5, [5, 10])])
-def test_evaluated_every_other_epoch_it_is_the_same_run(whole, tmp_path, checkpoint_every, saved):
+@pytest.mark.parametrize(
+    "checkpoint_every, killed_at, saved, evaluated",
+    [(0, 14, [10], [2]), (5, 14, [5, 10], [2]), (5, 8, [5], []), (2, 8, [2, 4, 6], [])],
+)
+def test_evaluated_every_other_epoch_it_is_the_same_run(
+    whole, tmp_path, checkpoint_every, killed_at, saved, evaluated
+):
     """Killed and continued, too; the last epoch is evaluated in any case."""
     given = dict(evaluate_every=2, checkpoint_every=checkpoint_every)
     with pytest.raises(tf.errors.OpError):
-        run(tmp_path, method=dict(killed_at=14), **given)
+        run(tmp_path, method=dict(killed_at=killed_at), **given)
     assert checkpoint_steps(tmp_path) == saved
-    assert [line["epoch"] for line in lines(tmp_path)] == [2]
-    assert len(run(tmp_path, **given).steps) == 5
+    there = lines(tmp_path) if (tmp_path / "metrics.jsonl").exists() else []
+    assert [line["epoch"] for line in there] == evaluated
+    assert len(run(tmp_path, **given).steps) == EPOCHS * 5 - saved[-1]
     _, *of_whole = without_timings(whole[0]).splitlines()
     assert without_timings(tmp_path).splitlines() == of_whole
     final = EPOCHS * 5

@@ -190,7 +190,7 @@ def change_line(run, **values):
     [
         (lambda run: shutil.rmtree(run), "has no config.json; give the folder of a run"),
         (lambda run: shutil.rmtree(run / "checkpoints"), "holds no checkpoint"),
-        (lambda run: (run / "metrics.jsonl").write_text(""), "has not finished an epoch"),
+        (lambda run: (run / "metrics.jsonl").write_text(""), "has not been evaluated yet"),
         (lambda run: change_config(run, benchmark=1), "its settings are none of this version .* is int"),
         (lambda run: change_config(run, wings=2), "its settings are none of this version .* 'wings'"),
         (lambda run: change_line(run, eval_loss=None), "line 2 is damaged .* not a finite number"),

@@ -234,6 +234,7 @@ def test_workdir_names_what_runs_differ_in():
         ("input_scale", (0.0, 0.1), (-1.0, float("nan"), float("inf"))),
         ("seed", (0, 2**31 - 1), (-1, 2**31)),
         ("max_steps", (0, 1), (-1,)),
+        ("evaluate_every", (1, 10), (0, -1)),
         ("checkpoint_every", (0, 1), (-1,)),
         ("pictures_every", (0, 1), (-1,)),
         (

@@ -49,6 +49,7 @@ SMALL = {
     "d_model": ["4", "8"],
     "image_size": ["0", "4", "9"],
     "examples": ["0", "128", "200"],
+    "evaluate_every": ["1", "3"],
     "checkpoint_every": ["0", "1"],
     "benchmark": ["digits_mtl", "mixed_mtl"],
     "blocks": ["0", "1", "3"],

@@ -23,7 +23,7 @@ from lrn_tf.storage.workdir import Workdir
 
 # What a run may be continued with although it differs.
 FREE = {"data_dir", "workdir", "export_dir", "epochs", "max_steps", "resume"}
-FREE |= {"checkpoint_every", "pictures_every", "profile", "distribute", "cache"}
+FREE |= {"evaluate_every", "checkpoint_every", "pictures_every", "profile", "distribute", "cache"}
 REPOSITORY = pathlib.Path(workdir_module.__file__).resolve().parents[2]
 
 

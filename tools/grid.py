@@ -40,7 +40,7 @@ def run(wanted: Sequence[Settings], show: Callable[[dict[Settings, Run]], None])
 
     Args:
         wanted: settings with workdirs of their own.
-        show: called with the runs that have finished an epoch, if there are any.
+        show: called with the runs that have been evaluated, if there are any.
     """
     try:
         if not flags.FLAGS.plot_only:
@@ -66,9 +66,9 @@ def refuse(given: dict[str, Any], names: Sequence[str], by: str = "this program"
 
 
 def groups_of(wanted: dict[str, list[Settings]], found: dict[Settings, Run]) -> list[Group]:
-    """The runs that there are, by what they are called; without those of which there is none."""
+    """The runs that there are, by what they are called; without those of which there is none to compare."""
     groups = [Group(label, [found[s] for s in of if s in found]) for label, of in wanted.items()]
-    return [group for group in groups if group.runs]
+    return [group for group in groups if group.runs and group.epochs]
 
 
 def train_all(wanted: Sequence[Settings], parallel: int = 1) -> None:
@@ -110,7 +110,7 @@ def train_all(wanted: Sequence[Settings], parallel: int = 1) -> None:
 
 
 def read_all(wanted: Sequence[Settings]) -> dict[Settings, Run]:
-    """What there is of the runs so far; names on stderr those that have not finished an epoch."""
+    """What there is of the runs so far; names on stderr those that have not been evaluated."""
     found = {}
     for settings in wanted:
         try:

@@ -74,7 +74,8 @@ def by_method(found: dict[Settings, runs.Run]) -> dict[str, list[runs.Group]]:
     groups: dict[str, dict[str, list[runs.Run]]] = {}
     for settings, run in found.items():
         groups.setdefault(settings.benchmark, {}).setdefault(settings.method, []).append(run)
-    return {b: [runs.Group(m, of) for m, of in methods.items()] for b, methods in groups.items()}
+    found = {b: [runs.Group(m, of) for m, of in methods.items()] for b, methods in groups.items()}
+    return {b: [group for group in of if group.epochs] for b, of in found.items()}
 
 
 def rows(benchmark: str, groups: list[runs.Group]) -> list[tuple]:

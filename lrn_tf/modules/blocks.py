@@ -21,6 +21,9 @@ class StandardisedConvolution(keras.layers.Layer):
         filters: channels that it returns.
         size: of the kernels, in pixels.
         strides: 2 halves the image.
+
+    Raises:
+        ValueError: at its first call, if a kernel would be a single number.
     """
 
     def __init__(self, filters: int, size: int, strides: int = 1, **kwargs):
@@ -28,13 +31,14 @@ class StandardisedConvolution(keras.layers.Layer):
         self.filters, self.size, self.strides = filters, size, strides
 
     def build(self, shape):
+        if self.size**2 * shape[-1] == 1:
+            raise ValueError("a kernel of one number is 0 when it is standardised; take size=3 or so")
         self.kernel = self.add_weight(
             shape=(self.size, self.size, shape[-1], self.filters), name="kernel", autocast=False
         )
 
     def compute_output_shape(self, shape):
-        sides = (None if side is None else -(-side // self.strides) for side in shape[1:3])
-        return (shape[0], *sides, self.filters)
+        return _convolved(shape, self.filters, self.strides)
 
     def call(self, x):
         """Args: x: `[B, H, W, c]`. Returns: `[B, H / strides, W / strides, filters]`."""
@@ -48,6 +52,11 @@ class StandardisedConvolution(keras.layers.Layer):
             "size": self.size,
             "strides": self.strides,
         }
+
+
+def _convolved(shape, filters, strides):
+    """The shape of what a convolution with padding returns."""
+    return (shape[0], *(None if side is None else -(-side // strides) for side in shape[1:3]), filters)
 
 
 @fused
@@ -89,7 +98,7 @@ class ResidualBlock(keras.layers.Layer):
         self.built = True
 
     def compute_output_shape(self, shape):
-        return self.convolutions[0].compute_output_shape(shape)
+        return _convolved(shape, self.filters, self.strides)
 
     def call(self, x):
         """Args: x: `[B, H, W, c]`. Returns: `[B, H / strides, W / strides, filters]`."""

@@ -74,7 +74,7 @@ def summary(shown: Shown) -> str:
     rows += [
         (name, page.exact(e.mean_loss, f"{e.mean_loss:.3f}{unit}")),
         ("Measured on", f"{len(e.task):,} {SPLITS[line.split]}"),
-        ("After", f"step {shown.step:,}; the run's last finished epoch is {line.epoch}"),
+        ("After", f"step {shown.step:,}; the run's last evaluated epoch is {line.epoch}"),
         ("Weights", f"{sum(w.shape.num_elements() for w in shown.method.weights):,}"),
     ]
     if e.num_modules:

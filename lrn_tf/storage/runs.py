@@ -101,7 +101,7 @@ def read(folder: str) -> Run:
     """Reads a run's folder.
 
     Raises:
-        UserError: it holds no run, or one that has not finished an epoch.
+        UserError: it holds no run, or one that has not been evaluated.
     """
     path = pathlib.Path(folder)
     try:
@@ -111,14 +111,14 @@ def read(folder: str) -> Run:
     except FileNotFoundError as error:
         missing = pathlib.Path(error.filename).name
         raise UserError(
-            f"{folder} has no {missing}; give the folder of a run that has finished an epoch"
+            f"{folder} has no {missing}; give the folder of a run that has been evaluated"
         ) from error
     except UserError:
         raise
     except (ValueError, OSError) as error:
         raise UserError(f"{folder} cannot be read as a run ({error}); give another folder") from error
     if not lines:
-        raise UserError(f"{folder} has not finished an epoch yet; wait, or give another folder")
+        raise UserError(f"{folder} has not been evaluated yet; wait, or give another folder")
     return Run(path, config, lines)
 
 

@@ -129,7 +129,8 @@ class Trainer:
         restored = self._checkpoints.restore(clean=first)
         step = int(self._step) if restored else 0
         if first and (not restored or step < self.last_step):
-            self.workdir.rewind_metrics(step, self.steps_per_epoch)
+            kept = self.workdir.rewind_metrics(step, self.steps_per_epoch)
+            self._evaluated = kept[-1].step if kept else 0
         if not restored:
             steps = f"{self.last_step:,} steps, {self.steps_per_epoch:,} an epoch"
             say = f"starting: {steps}; tensorboard --logdir {self.workdir.path}"
@@ -221,8 +222,7 @@ class Trainer:
         # Since the last line: when this process began on it, and the seconds of its steps.
         started, times = self._clock
         seconds = time.perf_counter() - started
-        every = self.settings.evaluate_every
-        missing = step - epoch // every * every * self.steps_per_epoch - len(times)
+        missing = step - self._evaluated - len(times)
         averages, evaluation = self._means(self._sums.numpy(), steps), self._evaluate()
         if not math.isfinite(evaluation.mean_loss):
             raise self._diverged(f"the loss on the {SPLITS[self.settings.split]} was not finite", step)
@@ -242,14 +242,16 @@ class Trainer:
         )
         self._summarise(line, evaluation)
         self.workdir.append_metrics(line)
+        self._evaluated = step
         # After its line: a kill between the two repeats the epoch's end, and nothing is missing.
         self._checkpoints.save(step)
         self._bar.write(_row(line), file=sys.stdout)
 
     def _summarise(self, line, evaluation):
-        """Numbers after every epoch, pictures after some, embeddings after the last."""
+        """Numbers always, pictures if it is time or after the last epoch, embeddings after the last."""
         every, last = self.settings.pictures_every, line.step == self.last_step
-        draw = bool(every) and (last or line.epoch % every == 0)
+        before = self._evaluated // self.steps_per_epoch
+        draw = bool(every) and (last or line.epoch // every > before // every)
         self._summaries.evaluation(line, evaluation, self.benchmark, draw)
         if last:
             self._summaries.embeddings(self.method, self.benchmark)
