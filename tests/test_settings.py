@@ -169,7 +169,7 @@ def test_the_knot_is_tied_in_cifar_mtl(parsed):
 
 @pytest.mark.parametrize(
     ("name", "pool", "dup", "epochs", "scale"),
-    [("best", "wide_4", 20, 94, 0.05), ("cpu", "wide_2", 10, 24, 0.05), ("paper", "paper", 10, 26, 0.1)],
+    [("best", "wide_4", 20, 94, 0.05), ("cpu", "wide_2", 10, 15, 0.05), ("paper", "paper", 10, 26, 0.1)],
 )
 def test_the_highest_need_no_other_flags(parsed, name, pool, dup, epochs, scale):
     settings = parsed(f"--flagfile={FLAG_FILES / f'cifar_mtl_{name}.cfg'}")
