@@ -143,6 +143,11 @@ def tensors(folder, step):
 
 def assert_same_run(folder, whole):
     assert without_timings(folder) == without_timings(whole)
+    assert_same_state(folder, whole)
+
+
+def assert_same_state(folder, whole):
+    """After the last step."""
     (*_, last) = checkpoint_steps(whole)
     assert checkpoint_steps(folder)[-1] == last
     ours, theirs = tensors(folder, last), tensors(whole, last)

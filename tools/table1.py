@@ -71,11 +71,10 @@ def plan() -> list[Settings]:
 
 def by_method(found: dict[Settings, runs.Run]) -> dict[str, list[runs.Group]]:
     """For each benchmark a group for each method."""
-    groups: dict[str, dict[str, list[runs.Run]]] = {}
-    for settings, run in found.items():
-        groups.setdefault(settings.benchmark, {}).setdefault(settings.method, []).append(run)
-    found = {b: [runs.Group(m, of) for m, of in methods.items()] for b, methods in groups.items()}
-    return {b: [group for group in of if group.epochs] for b, of in found.items()}
+    wanted: dict[str, dict[str, list[Settings]]] = {}
+    for settings in found:
+        wanted.setdefault(settings.benchmark, {}).setdefault(settings.method, []).append(settings)
+    return {benchmark: grid.groups_of(methods, found) for benchmark, methods in wanted.items()}
 
 
 def rows(benchmark: str, groups: list[runs.Group]) -> list[tuple]:

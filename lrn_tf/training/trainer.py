@@ -130,7 +130,7 @@ class Trainer:
         step = int(self._step) if restored else 0
         if first and (not restored or step < self.last_step):
             kept = self.workdir.rewind_metrics(step, self.steps_per_epoch)
-            self._evaluated = kept[-1].step if kept else 0
+            self._last_evaluated = kept[-1].step if kept else 0
         if not restored:
             steps = f"{self.last_step:,} steps, {self.steps_per_epoch:,} an epoch"
             say = f"starting: {steps}; tensorboard --logdir {self.workdir.path}"
@@ -168,18 +168,19 @@ class Trainer:
         epoch, done = divmod(step, self.steps_per_epoch)
         batches = self.benchmark.batches(self.settings, epoch)
         end = min((epoch + 1) * self.steps_per_epoch, self.last_step)
-        evaluated = (epoch + 1) % self.settings.evaluate_every == 0 or end == self.last_step
+        due = (epoch + 1) % self.settings.evaluate_every == 0 or end == self.last_step
         batches = tf.constant(batches[: end - epoch * self.steps_per_epoch])
         if not done:
             self._sums.assign(tf.zeros_like(self._sums))
         seen = (done, self._sums.numpy())
         self._lap = (step, time.perf_counter())
+        _, times = self._clock
 
         for i in range(done, batches.shape[0]):
             before = time.perf_counter()
             rate = learning_rate(self.settings, step, self.steps_per_epoch, self.last_step)
             self._train_step(batches[i], tf.constant(rate, tf.float32))
-            self._clock[1].append(time.perf_counter() - before)
+            times.append(time.perf_counter() - before)
             step += 1
             if not self._compiled:
                 self._compiled, self._lap = True, (step, time.perf_counter())
@@ -189,14 +190,14 @@ class Trainer:
                 seen = self._look(step, i + 1, seen, rate)
             self._stopping = self._is_asked(step)
             every = self.settings.checkpoint_every
-            if not (evaluated and step == end) and (self._stopping or (every and step % every == 0)):
+            if not (due and step == end) and (self._stopping or (every and step % every == 0)):
                 self._check_weights(step)
                 if self._worker == 0:
                     self._checkpoints.save(step)
                 if self._stopping:
                     return step
 
-        if evaluated:
+        if due:
             self._check_weights(step)
             if self._worker == 0:
                 self._finish_epoch(epoch, step, batches.shape[0], rate)
@@ -222,7 +223,7 @@ class Trainer:
         # Since the last line: when this process began on it, and the seconds of its steps.
         started, times = self._clock
         seconds = time.perf_counter() - started
-        missing = step - self._evaluated - len(times)
+        missing = step - self._last_evaluated - len(times)
         averages, evaluation = self._means(self._sums.numpy(), steps), self._evaluate()
         if not math.isfinite(evaluation.mean_loss):
             raise self._diverged(f"the loss on the {SPLITS[self.settings.split]} was not finite", step)
@@ -242,7 +243,7 @@ class Trainer:
         )
         self._summarise(line, evaluation)
         self.workdir.append_metrics(line)
-        self._evaluated = step
+        self._last_evaluated = step
         # After its line: a kill between the two repeats the epoch's end, and nothing is missing.
         self._checkpoints.save(step)
         self._bar.write(_row(line), file=sys.stdout)
@@ -250,7 +251,7 @@ class Trainer:
     def _summarise(self, line, evaluation):
         """Numbers always, pictures if it is time or after the last epoch, embeddings after the last."""
         every, last = self.settings.pictures_every, line.step == self.last_step
-        before = self._evaluated // self.steps_per_epoch
+        before = self._last_evaluated // self.steps_per_epoch
         draw = bool(every) and (last or line.epoch // every > before // every)
         self._summaries.evaluation(line, evaluation, self.benchmark, draw)
         if last:
