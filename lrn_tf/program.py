@@ -1,4 +1,4 @@
-"""What all programs here have in common: how they end."""
+"""What all programs here have in common: how they begin, whom they help, and how they end."""
 
 import contextlib
 import importlib.metadata

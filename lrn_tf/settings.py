@@ -302,7 +302,7 @@ class Settings:
         methods=("lrn",),
     )
     minibatch_size: int = setting(
-        64, "Episodes per minibatch of PPO; divides batch_size", low=1, methods=LRNS
+        64, "Episodes per minibatch of PPO; divides batch_size", low=1, methods=("lrn",)
     )
     ppo_epochs: int = setting(
         1, "Passes of PPO over a batch of episodes", low=1, high=100, methods=("lrn",)
@@ -487,7 +487,7 @@ def resolve(given: dict[str, typing.Any]) -> Settings:
     wanted = {**preset(benchmark, method), **begun, **given}
     # What is given in Python may be a whole number, but is kept as flags are.
     settings = Settings(**{n: float(v) if fields[n].type is float else v for n, v in wanted.items()})
-    if settings.method in LRNS and settings.batch_size % settings.minibatch_size:
+    if settings.method == "lrn" and settings.batch_size % settings.minibatch_size:
         raise UserError(
             f"--minibatch_size={settings.minibatch_size} does not divide --batch_size="
             f"{settings.batch_size}; choose a divisor"

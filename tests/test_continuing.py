@@ -63,6 +63,19 @@ def test_evaluated_every_other_epoch_it_is_the_same_run(
     assert_same_state(tmp_path, whole[0])
 
 
+def test_a_run_that_was_stopped_where_it_is_to_end_is_evaluated_there(whole, tmp_path, capsys):
+    """At the end of an epoch whose turn it was not."""
+    with pytest.raises(tf.errors.OpError):
+        run(tmp_path, evaluate_every=3, checkpoint_every=5, method=dict(killed_at=11))
+    assert checkpoint_steps(tmp_path) == [5, 10] and not (tmp_path / "metrics.jsonl").exists()
+    for _ in range(2):  # the second time it has been
+        assert not run(tmp_path, evaluate_every=3, epochs=2).steps
+        assert "finished already, at step 10" in capsys.readouterr().err
+        assert without_timings(tmp_path).splitlines() == without_timings(whole[0]).splitlines()[1:2]
+    run(tmp_path)
+    assert_same_state(tmp_path, whole[0])
+
+
 @pytest.mark.slow
 def test_killed_again_and_again(whole, tmp_path, record_property):
     for killed_at in range(2, 16):

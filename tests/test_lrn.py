@@ -7,6 +7,7 @@ import itertools
 import keras
 import numpy as np
 import pytest
+import scipy.stats
 import sklearn.datasets
 import tensorflow as tf
 from test_objectives import of_example
@@ -266,7 +267,10 @@ def what_happens(lrn, examples, bonus, placement):
     )
     entropy, free = episodes.entropy.numpy(), episodes.free.numpy()
     of_bonus, of_loss = (x.sum(axis=1).var() for x in (bonuses, rewards - bonuses))
-    share = np.array([np.bincount(a, minlength=len(lrn.pool) + 1) / BATCH for a in actions.T])
+    of_batch = sum(
+        free[:, t].sum() * scipy.stats.entropy(np.bincount(actions[free[:, t], t])) / free.sum()
+        for t in np.flatnonzero(free.any(axis=0))
+    )
     metrics = {
         "train/loss": loss.mean(),
         "train/accuracy": right[[spec.form != NUMBERS for spec in specs]].mean(),
@@ -280,7 +284,7 @@ def what_happens(lrn, examples, bonus, placement):
             f"route_entropy/step_{t + 1}": entropy[free[:, t], t].mean() if free[:, t].any() else 0
             for t in range(DEPTH)
         },
-        "route/entropy_of_batch_mean": -np.sum(share * np.log(np.maximum(share, 1e-9))) / DEPTH,
+        "route/entropy_of_batch_mean": of_batch,
     }
     return metrics, advantages, (advantages + values - mean) / spread
 

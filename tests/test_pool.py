@@ -43,6 +43,10 @@ def kind(name, role, taken, given, layer=None, dup=1, serves=(), of=""):
 SMALLEST = kind("in", INPUT, IMAGE, (3,)), kind("out", OUTPUT, (3,), (2,))
 
 
+class Squared(keras.layers.Dense):
+    """One of a user's own."""
+
+
 def smallest(*others):
     return Pool([*SMALLEST, *others], [IMAGES])
 
@@ -481,10 +485,12 @@ def test_what_the_users_function_raises_is_said_once():
 @pytest.mark.slow
 def test_pools_of_other_weights_are_told_apart():
     pool = smallest(kind("a", HIDDEN, (3,), (3,), dup=3))
-    assert describe(pool)[0] == "in: input, 4x4x1 to 3, 1 modules with weights 16x3, 3"
+    assert describe(pool)[0] == "in: input, 4x4x1 to 3, 1 modules of Dense, Flatten with weights 16x3, 3"
     others = [
         smallest(kind("a", HIDDEN, (3,), (3,), dup=2)),
         smallest(kind("a", HIDDEN, (3,), (3,), lambda: keras.layers.Dense(3, use_bias=False), dup=3)),
+        smallest(kind("a", HIDDEN, (3,), (3,), lambda: keras.layers.Dense(3, "gelu"), dup=3)),
+        smallest(kind("a", HIDDEN, (3,), (3,), lambda: Squared(3), dup=3)),
         smallest(kind("b", HIDDEN, (3,), (3,), dup=3)),
         smallest(),
         two_widths(),

@@ -357,7 +357,7 @@ def test_a_page_of_rows_and_numbers_alone(tmp_path):
 def test_a_run_that_started_from_another(mixed_run, tmp_path):
     """Its inputs are standardised as those of the first, whose training examples are others."""
     given = dict(benchmark=f"{mixed_run}/tasks.py:tasks", pool="mixed", dup=1, depth=3, d_model=8)
-    given |= dict(actor="pointer", batch_size=32, minibatch_size=32, seed=1, max_steps=1)
+    given |= dict(actor="pointer", batch_size=32, seed=1, max_steps=1)
     given |= dict(method="random_route", pictures_every=0)
     first = shutil.copytree(mixed_run / "run", tmp_path / "first")
     asked = resolve({**given, "workdir": str(tmp_path / "run"), "init_from": str(first)})

@@ -306,13 +306,8 @@ ONLY_FOR_SOME = [name for name, field in FIELDS.items() if field.metadata["metho
 
 
 def test_what_is_only_for_some_methods():
-    of_lrns = (
-        "minibatch_size",
-        "d_model",
-        "actor",
-        "pay_loss",
-    )
-    of_ppo = ("ppo_epochs", "entropy", "router_lr_scale")
+    of_lrns = ("d_model", "actor", "pay_loss")
+    of_ppo = ("minibatch_size", "ppo_epochs", "entropy", "router_lr_scale")
     of_routing = ("blocks", "agents", "policy", "rho")
     assert {*of_lrns, *of_routing} <= set(ONLY_FOR_SOME)
     of_pools = ("pool", "dup", "depth", "heads")

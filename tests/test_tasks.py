@@ -16,7 +16,7 @@ from lrn_tf.data.benchmarks import Choice, moments, own
 from lrn_tf.data.examples import DeviceExamples, Examples, prepare_all, shuffled_rows
 from lrn_tf.data.problem import InputSpec, LabelSpace, Problem, TaskSpec
 from lrn_tf.data.tasks import Task
-from lrn_tf.data.together import stratified, together
+from lrn_tf.data.together import lots, stratified, together
 from lrn_tf.errors import UserError
 
 LETTERS = "abcdefgh"
@@ -260,13 +260,38 @@ def test_what_is_taken_for_something_is_said():
     ]
 
 
-def test_what_is_held_out_of_a_task_goes_by_its_name():
+@pytest.mark.parametrize("validation", [0.0, 0.2])
+def test_what_is_held_out_of_a_task_does_not_depend_on_others(validation):
     """Who goes on with more tasks must not be tested on what was learned."""
-    known, new = Task("known", rows(40), classes(20, 20)), Task("new", rows(30, seed=1), classes(15, 15))
-    before, after = together("mine", [known], 3), together("mine", [new, known], 3)
-    held_out, _ = examples_of(before, before.test, 0)
-    assert len(held_out) == 8
-    np.testing.assert_array_equal(examples_of(after, after.test, 1)[0], held_out)
+    x = rows(200)
+    known, same = Task("known", x, classes(100, 100)), Task("same", x.copy(), classes(*[40] * 5))
+    others = Task("other", rows(30, seed=1), classes(15, 15)), Task("wide", rows(30, 9), classes(15, 15))
+    asks_less = Task("some", x, [None, *"ab"] * 66 + [None, "a"])
+
+    def shown(*tasks, seed=3):
+        loaded = load(tasks, seed=seed, validation=validation)
+        k = loaded.problem.task_names.index("known")
+        (i,) = (i for i, given in enumerate(loaded.problem.inputs) if given.shape == (3,))
+        return [
+            {row.tobytes() for row in part.inputs[i][part.row[part.task == k]]}
+            for part in (loaded.train, loaded.test)
+        ]
+
+    learned, held_out = shown(known)
+    assert len(held_out) == (40 if not validation else 32)
+    assert held_out & shown(known, seed=4)[0]
+    for tasks in ((others[0], known), (others[1], known)):
+        assert shown(*tasks)[1] == held_out
+    # Where more tasks have these examples, shares are of other classes, and a few examples change sides; by
+    # a draw of their own four of five would.
+    for tasks in ((known, same), (asks_less, known), (asks_less, same, known)):
+        assert len(shown(*tasks)[1] & learned) <= 0.35 * len(held_out)
+
+
+def test_equal_examples_are_not_held_out_together():
+    x, y = np.ones((100, 3)), classes(50, 50)
+    loaded = load([Task("a", x, y), Task("b", rows(100, 3), y)])
+    assert np.bincount(loaded.test.task).tolist() == [20, 20]
 
 
 def test_tasks_with_equal_arrays_hold_one_and_hold_out_the_same():
@@ -482,19 +507,31 @@ def test_a_size_is_for_images():
 
 def test_nothing_to_hold_out_for_validation():
     task = Task("a", rows(3), [0, 1, 2], test=(rows(2), [0, 1]))
-    with pytest.raises(UserError, match="^--validation=0.1 leaves no examples to evaluate on; choose 0$"):
+    said = "^--validation=0.1 leaves task 'a' no examples to evaluate on; choose a larger share, or 0$"
+    with pytest.raises(UserError, match=said):
         load([task], validation=0.1)
+    # Of what is held out of two tasks' examples none need be one that the second asks about.
+    x, y = rows(200), np.full((200, 1), np.nan)
+    y[:12] = 1.0
+    tasks = Task("many", x, classes(100, 100)), Task("few", x, y)
+    found = []
+    for seed in range(12):
+        try:
+            found.append(np.unique(load(tasks, seed=seed, validation=0.05).test.task).tolist())
+        except UserError as error:
+            assert "leaves task 'few' no examples" in str(error)
+    assert 1 <= len(found) < 12 and all(tasks == [0, 1] for tasks in found)
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.2, 0.5])
 def test_stratified(fraction):
     strata = classes(1, 2, 3, 5, 8, 50, 99) * 7 - 3
-    marked = stratified(strata, fraction, np.random.default_rng(0))
+    marked = stratified(strata, fraction, np.random.default_rng(0).random(len(strata)))
     for stratum, n in zip(np.unique(strata), (1, 2, 3, 5, 8, 50, 99), strict=True):
         count = marked[strata == stratum].sum()
         assert count == (0 if n == 1 else max(1, round(fraction * n))) < n
     # Any member may be marked.
-    often = sum(stratified(np.zeros(10), fraction, np.random.default_rng(s)) for s in range(300))
+    often = sum(stratified(np.zeros(10), fraction, lots(rows(10), s)) for s in range(300))
     assert often.min() > 0.5 * 300 * fraction and often.max() < 1.6 * 300 * fraction
 
 

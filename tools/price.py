@@ -37,7 +37,8 @@ def plan() -> dict[Settings, str]:
         priced = {**given, "method": "lrn", "price": price}
         wanted |= dict.fromkeys(grid.each_seed(priced, output / f"price_{price:g}"), f"price {price:g}")
     for depth in depths:
-        fixed = {**of_method(given, "unrouted"), "depth": depth}
+        # Without a core, of which it is the only learner: all other modules would be moved along with it.
+        fixed = {**of_method(given, "unrouted"), "core": 0.0, "depth": depth}
         wanted |= dict.fromkeys(grid.each_seed(fixed, output / f"depth_{depth}"), f"depth {depth}")
     return wanted
 

@@ -11,7 +11,7 @@ from lrn_tf.data import images as preprocessing
 from lrn_tf.data.examples import Examples, shuffled_rows
 from lrn_tf.data.problem import CLASSES, NUMBERS, SHARED, InputSpec, Problem, TaskSpec
 from lrn_tf.data.tasks import Task
-from lrn_tf.data.together import TEST, Drawn, stratified, together
+from lrn_tf.data.together import TEST, Drawn, lots, stratified, together
 from lrn_tf.errors import UserError
 
 IMAGES = "images"
@@ -112,10 +112,12 @@ def load(source: Callable[[Choice], Drawn], choice: Choice) -> Benchmark:
     if choice.image_size and not any(map(_are_images, train.inputs)):
         raise UserError(f"--image_size={choice.image_size} has no images to resize; leave it out")
     if choice.validation:
-        rng = np.random.default_rng((choice.seed, 1))
-        train, test = _hold_out(train, drawn, choice.validation, rng)
-        if not len(test):
-            raise UserError(f"--validation={choice.validation} leaves no examples to evaluate on; choose 0")
+        train, test = _hold_out(train, drawn, choice.validation, choice.seed)
+        if asks_nothing := set(range(len(drawn.tasks))) - set(test.task.tolist()):
+            raise UserError(
+                f"--validation={choice.validation} leaves task {drawn.tasks[min(asks_nothing)].name!r} no"
+                " examples to evaluate on; choose a larger share, or 0"
+            )
     if choice.examples:
         train = _some(train, choice.examples, np.random.default_rng((choice.seed, 2)))
     train, test = (_packed(part, drawn, choice.image_size) for part in (train, test))
@@ -188,7 +190,7 @@ def _digits_mtl(choice):
     source = sklearn.datasets.load_digits()
     # The values are whole numbers from 0 to 16.
     images = (15 * source.images[..., None]).astype(np.uint8)
-    held_out = stratified(source.target, TEST, np.random.default_rng((choice.seed, 0)))
+    held_out = stratified(source.target, TEST, lots(images, choice.seed))
     train, test = (
         _one_vs_all(images, source.target, [np.flatnonzero(part)] * len(DIGIT_TASKS))
         for part in (~held_out, held_out)
@@ -257,7 +259,7 @@ def _mixed_mtl(choice):
     cancer, diabetes = sklearn.datasets.load_breast_cancer(), sklearn.datasets.load_diabetes()
     images = (15 * digits.images[..., None]).astype(np.uint8)
     # The same digits are held out in both of their tasks.
-    held_out = stratified(digits.target, TEST, np.random.default_rng((choice.seed, 0)))
+    held_out = stratified(digits.target, TEST, lots(images, choice.seed))
     names = tuple(map(str, range(10)))
 
     def of_digits(name, x):
@@ -302,12 +304,14 @@ def _by_class(jpegs_per_class):
     return Examples(np.arange(len(number)), number // MIN_LABELS, number % MIN_LABELS, (images,))
 
 
-def _hold_out(examples, drawn, fraction, rng):
+def _hold_out(examples, drawn, fraction, seed):
     """What stays and what is held out, parted by what examples are shown: nothing is on both sides."""
     held_out = np.zeros(len(examples), bool)
-    for mine, strata in zip(_by_input(examples, drawn), drawn.strata, strict=True):
+    by_input = zip(_by_input(examples, drawn), examples.inputs, drawn.strata, strict=True)
+    for mine, array, strata in by_input:
         used = np.unique(examples.row[mine])
-        held_out |= mine & np.isin(examples.row, used[stratified(strata[used], fraction, rng)])
+        marked = stratified(strata[used], fraction, lots(array[used], seed))
+        held_out |= mine & np.isin(examples.row, used[marked])
     return examples.some(~held_out), examples.some(held_out)
 
 

@@ -1,8 +1,9 @@
 """Tasks as their users have them, put together to what is learned."""
 
+import collections
 import dataclasses
+import hashlib
 import itertools
-import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -118,10 +119,7 @@ def _parted(tasks, seed):
             continue
         if id(task.x) not in held_out:
             same = [other.y for other in tasks if other.x is task.x]
-            # By name: a run that starts from another, with more tasks, must not be tested on what that
-            # one has learned.
-            rng = np.random.default_rng((seed, 0, zlib.crc32(task.name.encode())))
-            marked = _held_out(same, rng)
+            marked = _held_out(same, lots(task.x, seed))
             held_out[id(task.x)] = marked, task.x[~marked], task.x[marked]
         marked, train_x, test_x = held_out[id(task.x)]
         if not is_asked(task.y[marked]).any():
@@ -129,14 +127,14 @@ def _parted(tasks, seed):
         yield (train_x, task.y[~marked]), (test_x, task.y[marked])
 
 
-def _held_out(targets, rng):
+def _held_out(targets, lots):
     """Which examples are held out, bool `[n]`: of each class the same share, but never all of it.
 
     Args:
         targets: of each task that the examples are of.
-        rng: what decides.
+        lots: see `stratified`.
     """
-    marked = stratified(_combined(targets), TEST, rng)
+    marked = stratified(_combined(targets), TEST, lots)
     for y in targets:
         if y.ndim == 1:
             marked &= np.isin(y, y[~marked])
@@ -180,11 +178,33 @@ def _joined(parts, of_task):
     return Examples(np.concatenate(row), task, target, tuple(inputs)), tuple(strata)
 
 
-def stratified(strata: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray:
-    """Marks a fraction of each stratum, one member at least unless it is the only one: bool `[n]`."""
+def lots(x: np.ndarray, seed: int) -> np.ndarray:
+    """What decides which examples are held out: a number of each, uint64 `[n]`.
+
+    It comes from what the example is shown, and from nothing else but the seed: a run that starts from
+    another, with more tasks, should not be tested on what that one has learned. (Where the new tasks are
+    of the same examples, the shares are of other classes, and a few change sides.) Of equal ones it depends
+    on the place as well, or all or none of them would be held out.
+    """
+    key, seen = str(seed).encode(), collections.Counter()
+    found = np.empty(len(x), np.uint64)
+    for i, row in enumerate(x):
+        drawn = hashlib.blake2b(row.tobytes(), digest_size=8, key=key).digest()
+        seen[drawn] += 1
+        if (times := seen[drawn]) > 1:
+            drawn = hashlib.blake2b(drawn + b"%d" % times, digest_size=8, key=key).digest()
+        found[i] = int.from_bytes(drawn, "big")
+    return found
+
+
+def stratified(strata: np.ndarray, fraction: float, lots: np.ndarray) -> np.ndarray:
+    """Marks a fraction of each stratum, one member at least unless it is the only one: bool `[n]`.
+
+    Of a stratum it is those with the lowest lots, numbers `[n]`.
+    """
     marked = np.zeros(len(strata), bool)
     for stratum in np.unique(strata):
         rows = np.flatnonzero(strata == stratum)
         count = min(max(1, round(fraction * len(rows))), len(rows) - 1)
-        marked[rng.choice(rows, count, replace=False)] = True
+        marked[rows[np.argsort(lots[rows], kind="stable")[:count]]] = True
     return marked

@@ -7,7 +7,7 @@ import os
 import tensorflow as tf
 
 from lrn_tf.errors import UserError
-from lrn_tf.settings import LRNS, Settings
+from lrn_tf.settings import Settings
 
 # What TensorFlow raises in a worker while others are gone.
 LOST = (
@@ -91,7 +91,7 @@ def check_parts(settings: Settings, strategy: tf.distribute.Strategy) -> None:
         UserError: the number of replicas does not divide it.
     """
     replicas = strategy.num_replicas_in_sync
-    names = ("batch_size", "minibatch_size") if settings.method in LRNS else ("batch_size",)
+    names = ("batch_size", "minibatch_size") if settings.method == "lrn" else ("batch_size",)
     for name in names:
         if (size := getattr(settings, name)) % replicas:
             raise UserError(

@@ -83,10 +83,11 @@ class GroupedAdam:
             used = tf.unstack(used, self.counts.shape[0])
         for modules, slots in self._by_kind(gradients):
             large = [slot for slot in slots if not is_stack(slot[0])]
+            kept = 1.0 - self._decay * learning_rate
             for i, m in enumerate(modules if large else ()):
                 mine = [[variables[i] for variables in slot] for slot in large]
                 update = functools.partial(
-                    self._update_large, mine, powers[0][m], powers[1][m], learning_rate
+                    self._update_large, mine, powers[0][m], powers[1][m], learning_rate, kept
                 )
                 tf.cond(used[m], update, lambda: None)
 
@@ -114,12 +115,11 @@ class GroupedAdam:
                     _assign(variable, tf.where(used_here, new, variable))
         return powers
 
-    def _update_large(self, slots, power_1, power_2, learning_rate):
+    def _update_large(self, slots, power_1, power_2, learning_rate, kept):
         for weight, *rest in slots:
             if self._decay and _decays(weight):
-                tf.raw_ops.AssignSubVariableOp(
-                    resource=weight.handle, value=self._decay * learning_rate * weight
-                )
+                # To subtract a product would go through memory twice as often.
+                _assign(weight, kept * weight)
             _update(weight, *rest, power_1, power_2, learning_rate)
 
     def _by_kind(self, gradients, which=lambda _: True):

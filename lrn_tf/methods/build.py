@@ -1,4 +1,4 @@
-"""From settings to a method, and what it will cost."""
+"""From settings to a method, and what it will cost: more memory than there is, is refused."""
 
 import collections
 import contextlib

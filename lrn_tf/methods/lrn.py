@@ -250,7 +250,7 @@ class LRNMethod(Modular):
             "route/length": tf.reduce_mean(tf.reduce_sum(added, axis=1)),
             "route/unused_in_batch": tf.reduce_sum(tf.cast(chosen == 0, tf.float32)),
             "route/entropy_per_example": averages.mean(episodes.entropy, free),
-            "route/entropy_of_batch_mean": tf.reduce_mean(self._entropy_of_batch(episodes)),
+            "route/entropy_of_batch_mean": self._entropy_of_batch(episodes),
             **_of_each_step("route_entropy", entropy),
         }
 
@@ -259,13 +259,17 @@ class LRNMethod(Modular):
         return tf.gather(tf.constant(2e-9 * self._products, tf.float32), actions)
 
     def _entropy_of_batch(self, episodes):
-        """Entropy in nats of the actions that the whole batch took, at each step: (T,).
+        """Entropy in nats of the actions that the whole batch took where it could choose; mean over steps.
 
         Collapse shows in this number: a low entropy per example is what a router should come to, a
-        low entropy of the batch means that all examples share a network.
+        low entropy of the batch means that all examples share a network. Each step counts as often as
+        examples could choose there, as in the entropy per example.
         """
-        share = tf.reduce_mean(tf.one_hot(episodes.actions, len(self.pool) + 1), axis=0)  # (T, N + 1)
-        return -tf.reduce_sum(tf.math.xlogy(share, share), axis=1)
+        free = tf.cast(episodes.free, tf.float32)
+        choices = tf.reduce_sum(free, axis=0)  # (T,)
+        taken = tf.one_hot(episodes.actions, len(self.pool) + 1) * free[..., None]  # (B, T, N + 1)
+        share = tf.math.divide_no_nan(tf.reduce_sum(taken, axis=0), choices[:, None])
+        return averages.mean(-tf.reduce_sum(tf.math.xlogy(share, share), axis=1), choices)
 
 
 def _with_rivals(pool):

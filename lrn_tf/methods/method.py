@@ -27,7 +27,7 @@ class Method(Protocol):
     Attributes:
         BYTES_PER_PARAMETER: of memory while it learns, for weights, gradients and the optimizer.
         kinds: the modules that its paths are made of, by the name of their kind; numbered from 0 on
-            without a gap. Empty for a method that does not route.
+            without a gap. Empty where examples have no paths.
         pool: what the modules are; None for a method that does not route.
         trunk: what every example passes before its first module; None if there is no such thing.
         weights: all weights that training changes.

@@ -16,6 +16,7 @@ from lrn_tf.modules.pool import Kind, Pool
 from lrn_tf.router.episodes import route
 from lrn_tf.router.router import Router, actor_for, decided_scale
 from lrn_tf.storage.from_json import of_type
+from lrn_tf.storage.metrics import EpochMetrics
 
 
 @keras.saving.register_keras_serializable("lrn_tf")
@@ -44,6 +45,8 @@ class LRN(keras.Model):
         modules: the modules.
         router: the router.
         objectives: what its answers are worth.
+        workdir, epochs: of what `lrn_tf.train` has trained: the folder of its run, and the lines of its
+            metrics.jsonl.
 
     Raises:
         ValueError: for some task there is no network of that depth.
@@ -81,6 +84,8 @@ class LRN(keras.Model):
             input_scale,
         )
         self.objectives = Objectives(problem)
+        self.workdir: str = ""
+        self.epochs: list[EpochMetrics] = []
         self._graph = tf.function(self._answer, autograph=False, reduce_retracing=True)
         self.built = True
 

@@ -144,7 +144,7 @@ class RoutingNetwork:
         return Prediction(logits, paths, sum(log_policy))
 
     def follow(self, inputs, tasks, paths) -> tf.Tensor:
-        """The logits of networks that the caller chose; see `LRNMethod.follow`."""
+        """The logits of networks that the caller chose; see `Modular.follow`."""
         first = [blocks[0] for blocks in self.kinds.values()]
         last = [blocks[-1] for blocks in self.kinds.values()]
         legal = tf.reduce_all((paths >= first) & (paths <= last))

@@ -1,4 +1,4 @@
-"""Methods that learn by gradient descent on the cross-entropy and nothing else."""
+"""Methods that learn by gradient descent on the loss of their answers and nothing else."""
 
 import abc
 

@@ -254,10 +254,13 @@ class Pool:
 
     def weight_shapes(self, kind: int) -> list[Signature]:
         """The shapes of one module's weights, found without allocating any."""
+        return [tuple(v.shape) for v in self.without_values(kind).trainable_variables]
+
+    def without_values(self, kind: int) -> keras.layers.Layer:
+        """A module whose weights have shapes, but neither values nor memory."""
         # In a graph of its own Keras makes the variables as graph nodes, and no session ever runs it.
         with tf.Graph().as_default():
-            layer = build_layer(self.kinds[kind], self.takes_tokens(kind))
-            return [tuple(v.shape) for v in layer.trainable_variables]
+            return build_layer(self.kinds[kind], self.takes_tokens(kind))
 
     def count_parameters(self) -> collections.Counter:
         """Trainable parameters of all modules by name of kind."""
@@ -320,19 +323,36 @@ def _idle_seeds(layer):
 
 
 def describe(pool: Pool | None) -> list[str]:
-    """What the modules are, a line for each kind: pools with the same lines can have the same weights."""
+    """What the modules are, a line for each kind: pools with the same lines can have the same weights.
+
+    It says of which layers they are, since other layers, too, may have weights of these shapes.
+    """
     if pool is None:
         return []
     lines = []
     for k, kind in enumerate(pool.kinds):
-        weights = ", ".join(_shape(shape) for shape in pool.weight_shapes(k)) or "none"
+        layer = pool.without_values(k)
+        weights = ", ".join(_shape(tuple(v.shape)) for v in layer.trainable_variables) or "none"
         serves = f", for {', '.join(kind.serves)}" if kind.serves else ""
         serves += f", given {kind.given}" if kind.given else ""
         lines.append(
             f"{kind.name}: {kind.role}, {_shape(kind.input)} to {_shape(kind.output)}, {kind.count} modules"
-            f" with weights {weights}{serves}"
+            f" of {_parts(layer)} with weights {weights}{serves}"
         )
     return lines
+
+
+def _parts(layer):
+    """The classes of the layers in a layer, each once, and their activations."""
+    inner = [
+        x for x in layer._flatten_layers() if not isinstance(x, keras.Sequential | keras.layers.InputLayer)
+    ]
+    activations = [getattr(getattr(x, "activation", None), "__name__", "linear") for x in inner]
+    said = [
+        type(x).__name__ + (f" ({activation})" if activation != "linear" else "")
+        for x, activation in zip(inner, activations, strict=True)
+    ]
+    return ", ".join(dict.fromkeys(said))
 
 
 def _shape(shape):

@@ -111,7 +111,7 @@ def png(figure) -> bytes:
 
 
 def write(groups: Sequence[Group], path: pathlib.Path) -> None:
-    """A CSV with a row for each evaluated epoch of each run; empty is what there is not without routes."""
+    """A CSV with a row for each evaluated epoch of each run; what it lacks, such as routes, is empty."""
     rows = [(*RUN_COLUMNS, *COLUMNS)]
     for group in groups:
         for run in group.runs:

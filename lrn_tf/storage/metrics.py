@@ -33,13 +33,18 @@ class EpochMetrics:
         epoch: counted from 1.
         step: how many there were at its end.
         split: "test" or "validation": `lrn_tf.settings.Settings.split`.
+        train_loss, eval_loss: as the method has them: cross-entropies in nats, and squared errors of
+            numbers that are standardised.
         train_accuracy: the mean over batches that have one. None where every task asks for numbers, and so
             is `eval_accuracy`.
         eval_accuracy_per_task: by the name of the task; of those that ask for classes or labels.
         eval_mae_per_task: of those that ask for numbers, mean absolute errors in their units.
         eval_r2_per_task: likewise; 1 is all right, 0 what a constant can do.
         routes: None of a method that does not route.
+        learning_rate: of its last step.
         metrics: means over the epoch of what the method reports, by TensorBoard's tag.
+        examples_per_second: trained on, without evaluations.
+        step_ms_median: milliseconds that this process had to do with a step; a GPU may have had longer.
         seconds: of training since the epoch before that is here, without evaluations.
     """
 

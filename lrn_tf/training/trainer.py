@@ -104,6 +104,8 @@ class Trainer:
             with Stop() as self._stop, self._bar, distribution.losing_workers(self._workers):
                 self._stopping = False
                 self._clock = (time.perf_counter(), [])
+                if self._worker == 0 and self._last_evaluated < step == self.last_step:
+                    self._finish_late(step)
                 while step < self.last_step and not self._stopping:
                     step = self._train_epoch(step)
                 if self._workers > 1:  # none leaves before the first has written
@@ -128,9 +130,11 @@ class Trainer:
         self._trace()
         restored = self._checkpoints.restore(clean=first)
         step = int(self._step) if restored else 0
-        if first and (not restored or step < self.last_step):
-            kept = self.workdir.rewind_metrics(step, self.steps_per_epoch)
-            self._last_evaluated = kept[-1].step if kept else 0
+        if first:
+            if not restored or step < self.last_step:
+                self.workdir.rewind_metrics(step, self.steps_per_epoch)
+            lines = self.workdir.read_metrics()
+            self._last_evaluated = lines[-1].step if lines else 0
         if not restored:
             steps = f"{self.last_step:,} steps, {self.steps_per_epoch:,} an epoch"
             say = f"starting: {steps}; tensorboard --logdir {self.workdir.path}"
@@ -204,6 +208,12 @@ class Trainer:
             self._clock = (time.perf_counter(), [])
         return step
 
+    def _finish_late(self, step):
+        """Evaluates a run that was stopped where it is to end now, and was not evaluated then."""
+        epoch = (step - 1) // self.steps_per_epoch
+        rate = learning_rate(self.settings, step - 1, self.steps_per_epoch, self.last_step)
+        self._finish_epoch(epoch, step, step - epoch * self.steps_per_epoch, rate)
+
     def _is_asked(self, step):
         """Whether to stop after this step: several workers do so together, after the next look."""
         if self._workers == 1:
@@ -223,6 +233,7 @@ class Trainer:
         # Since the last line: when this process began on it, and the seconds of its steps.
         started, times = self._clock
         seconds = time.perf_counter() - started
+        typical = statistics.median(times[1:] or times or [0.0])
         missing = step - self._last_evaluated - len(times)
         averages, evaluation = self._means(self._sums.numpy(), steps), self._evaluate()
         if not math.isfinite(evaluation.mean_loss):
@@ -237,9 +248,9 @@ class Trainer:
             learning_rate=rate,
             metrics=averages,
             examples_per_second=round(len(times) * self.settings.batch_size / seconds, 1),
-            step_ms_median=round(1e3 * statistics.median(times), 2),
+            step_ms_median=round(1e3 * statistics.median(times or [0.0]), 2),
             # Steps of another process count as typical ones here, whose first compiles.
-            seconds=round(seconds + missing * statistics.median(times[1:] or times), 2),
+            seconds=round(seconds + missing * typical, 2),
         )
         self._summarise(line, evaluation)
         self.workdir.append_metrics(line)

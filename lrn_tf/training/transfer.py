@@ -10,6 +10,7 @@ from lrn_tf.errors import UserError
 from lrn_tf.learning import core
 from lrn_tf.methods.lrn import LRNMethod
 from lrn_tf.modules.pool import Pool
+from lrn_tf.settings import Settings
 
 
 def as_seen_by(old: Problem, problem: Problem) -> Problem:
@@ -65,8 +66,20 @@ def start_from(old: LRNMethod, method: LRNMethod, freeze: bool) -> str:
     router = _router(old, method, modules, tasks)
     return (
         f"known before: {len(modules)} of {len(method.pool)} modules, {len(tasks)} of"
-        f" {method.problem.num_tasks} tasks, {router}"
+        f" {method.problem.num_tasks} tasks, {router}{_other_draw(old.settings, method.settings)}"
     )
+
+
+def _other_draw(before: Settings, now: Settings) -> str:
+    """What is to say where a run may hold out other examples than the one that it starts from."""
+    for name in ("seed", "validation"):
+        was, is_now = getattr(before, name), getattr(now, name)
+        if was != is_now and (name == "seed" or is_now):
+            return (
+                f"; --{name}={is_now} may hold out other examples than its --{name}={was}: where both have"
+                " some, it is evaluated on what was learned"
+            )
+    return ""
 
 
 def _places(pool: Pool) -> dict[tuple, int]:
