@@ -10,8 +10,9 @@ import tensorflow as tf
 from small_pools import IMAGES_4, POOLS, ROWS, SAME, SEQUENCES, TOKENS, any_inputs, pool_of, problem
 
 from lrn_tf.data.problem import CLASSES, NUMBERS
-from lrn_tf.modules.dispatch import Modules, recurring, run_all
+from lrn_tf.modules.dispatch import Modules, run_all
 from lrn_tf.modules.pool import HIDDEN, INPUT, OUTPUT, Demand, Given, Kind, Pool
+from lrn_tf.modules.rows import recurring
 from lrn_tf.modules.waves import Waves
 from lrn_tf.modules.weights import LARGE, is_stack, split
 from lrn_tf.serving.operations import COMPUTING, SERVING
@@ -262,7 +263,7 @@ def traced_for_gpus(run):
 
     def traced(*arguments):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("lrn_tf.modules.dispatch.on_gpu", lambda: True)
+            patch.setattr("lrn_tf.modules.fused.on_gpu", lambda: True)
             return run(*arguments)
 
     return traced
@@ -348,7 +349,7 @@ class Unit(keras.layers.Layer):
 @pytest.mark.parametrize("as_on_gpu", [False, True])
 def test_padding_makes_no_numbers_that_examples_do_not(monkeypatch, as_on_gpu):
     """The first example goes another way, and is zeros where the padded modules look."""
-    monkeypatch.setattr("lrn_tf.modules.dispatch.on_gpu", lambda: as_on_gpu)
+    monkeypatch.setattr("lrn_tf.modules.fused.on_gpu", lambda: as_on_gpu)
     kinds = [
         Kind("short", INPUT, (3,), (2,), lambda: keras.layers.Dense(2), 1),
         Kind("long", INPUT, (3,), (4,), lambda: keras.layers.Dense(4), 1),
@@ -369,7 +370,7 @@ def test_a_group_grows_by_a_half_at_most(size):
 
 def test_what_is_traced_for_gpus_may_be_exported(monkeypatch, named_pool):
     """Nothing in it but what `lrn_tf.load` lets pass."""
-    monkeypatch.setattr("lrn_tf.modules.dispatch.on_gpu", lambda: True)
+    monkeypatch.setattr("lrn_tf.modules.fused.on_gpu", lambda: True)
     pool = named_pool("paper_2")
     modules, (shape,) = make_modules(pool), [given.shape for given in pool.inputs]
     given = tf.TensorSpec((None, *shape)), tf.TensorSpec((None, DEPTH), tf.int32)
@@ -476,7 +477,7 @@ def numbered_modules():
 
 
 def test_modules_run_on_just_the_examples_that_chose_them(monkeypatch, rules):
-    monkeypatch.setattr("lrn_tf.modules.dispatch.on_gpu", lambda: False)
+    monkeypatch.setattr("lrn_tf.modules.fused.on_gpu", lambda: False)
     modules = numbered_modules()
     pool, forward = modules.pool, tf.function(modules, autograph=False)
     # The last hidden module and the first output module are in no network.
@@ -500,7 +501,7 @@ def test_modules_run_on_just_the_examples_that_chose_them(monkeypatch, rules):
 
 def test_on_gpus_groups_come_in_few_sizes(monkeypatch, rules):
     """What a new size of a group costs there is said in `recurring`."""
-    monkeypatch.setattr("lrn_tf.modules.dispatch.on_gpu", lambda: True)
+    monkeypatch.setattr("lrn_tf.modules.fused.on_gpu", lambda: True)
     modules, rng, groups = numbered_modules(), np.random.default_rng(0), set()
     pool, forward = modules.pool, tf.function(modules, autograph=False)
     Recorder.calls.clear()
@@ -517,7 +518,7 @@ def test_on_gpus_groups_come_in_few_sizes(monkeypatch, rules):
 
 def test_examples_share_a_run_whatever_step_they_chose_it_at(monkeypatch):
     """A kind that cannot follow itself runs once: its large gradient is made once, too."""
-    monkeypatch.setattr("lrn_tf.modules.dispatch.on_gpu", lambda: False)
+    monkeypatch.setattr("lrn_tf.modules.fused.on_gpu", lambda: False)
     pool = Pool(
         [
             Kind("in", INPUT, (3,), (3,), Recorder, 1),

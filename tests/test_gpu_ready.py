@@ -32,7 +32,7 @@ STEPS = {
 @pytest.fixture(scope="module", params=STEPS)
 def step(request):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lrn_tf.modules.dispatch.on_gpu", lambda: True)
+        patch.setattr("lrn_tf.modules.fused.on_gpu", lambda: True)
         return traced_step(**STEPS[request.param])
 
 

@@ -34,8 +34,8 @@ from lrn_tf.learning.objectives import Objectives
 from lrn_tf.methods.build import describe
 from lrn_tf.methods.lrn import LRNMethod
 from lrn_tf.modules.built_in import POOLS, make_pool
-from lrn_tf.modules.dispatch import on_gpu, run_all
-from lrn_tf.modules.fused import compiled
+from lrn_tf.modules.dispatch import run_all
+from lrn_tf.modules.fused import compiled, on_gpu
 from lrn_tf.modules.pool import build_layer
 from lrn_tf.results.evaluation import BATCH_SIZE, Evaluator
 from lrn_tf.training.train import start

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from lrn_tf.modules import cost
-from lrn_tf.modules.dispatch import on_gpu
+from lrn_tf.modules.fused import on_gpu
 from lrn_tf.router.actors import HEADS, PointerActor
 from lrn_tf.router.router import Router
 

@@ -11,9 +11,8 @@ from lrn_tf.learning.moments import RunningMoments
 from lrn_tf.methods.method import Prediction, count_weights
 from lrn_tf.methods.modular import Modular, pool_of
 from lrn_tf.methods.network import LRN
-from lrn_tf.modules import cost
+from lrn_tf.modules import cost, fused
 from lrn_tf.modules.decision_process import DecisionProcess
-from lrn_tf.modules.dispatch import on_gpu
 from lrn_tf.modules.pool import Pool
 from lrn_tf.modules.task_paths import kinds_of_tasks, paths_of_tasks
 from lrn_tf.router.episodes import Episodes, revisit, route
@@ -82,7 +81,7 @@ class LRNMethod(Modular):
         self._products = cost.of_actions(pool, cost.of_kinds(pool)) if settings.price else None
         # The router's shapes are static, so XLA can fuse it; the groups of the modules are not. On CPUs
         # XLA makes bfloat16 slower than float32, TensorFlow's own kernels make it faster.
-        jit = settings.dtype == "float32" or on_gpu()
+        jit = settings.dtype == "float32" or fused.on_gpu()
         self.route = tf.function(self._route, jit_compile=jit, autograph=False)
         self._part_of_gradients = tf.function(self._part_of_gradients, jit_compile=jit, autograph=False)
         self._descend = tf.function(self._descend, jit_compile=jit, autograph=False)
@@ -213,7 +212,7 @@ class LRNMethod(Modular):
         shape = (self.settings.ppo_epochs, batch)
         keys = tf.random.stateless_uniform(shape, tf.bitwise.invert(seed), alg="philox")
         orders = tf.unstack(tf.argsort(keys, axis=1))
-        return [order[start : start + size] for order in orders for start in range(0, batch, size)]
+        return [order[at : at + size] for order in orders for at in range(0, batch, size)]
 
     def _learn(self, rows, learning_rate, imitates, *batch):
         """One step on the router, on some rows of the batch; PPO's statistics."""

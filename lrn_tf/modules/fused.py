@@ -57,3 +57,8 @@ def fused(function):
         return keep_arguments(*map(tf.identity, tensors))
 
     return run
+
+
+def on_gpu() -> bool:
+    """Whether GPUs will run what is traced. It starts the devices."""
+    return bool(tf.config.list_logical_devices("GPU"))
