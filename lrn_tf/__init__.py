@@ -1,7 +1,8 @@
 """Limitless Routing Networks for multi-task learning, in Keras 3 on TensorFlow.
 
-`train` learns a list of `Task` with a pool of `Kind`, and returns an `LRN`; `load` brings back what was
-exported, as a `Model`. A `Problem` is what tasks are to who makes a pool for them.
+`train` learns a list of `Task` with a pool of `Kind`, and returns an `LRN`; `evaluate` says what became of
+each example, an `Evaluation`; `load` brings back what was exported, as a `Model`. A `Problem` is what tasks
+are to who makes a pool for them.
 """
 
 import importlib
@@ -37,6 +38,7 @@ if typing.TYPE_CHECKING:  # what is looked up by name below
     from lrn_tf.errors import UserError
     from lrn_tf.methods.network import LRN
     from lrn_tf.modules.pool import Kind
+    from lrn_tf.results.evaluation import Evaluation
     from lrn_tf.serving.model import Model, load
 
 # Where to find what there is for users. TensorFlow takes seconds that a mistyped flag need not cost, so
@@ -49,8 +51,20 @@ _PUBLIC = {
     "UserError": "errors",
     "Model": "serving.model",
     "load": "serving.model",
+    "Evaluation": "results.evaluation",
 }
-__all__ = ["train", "Task", "Kind", "Problem", "LRN", "load", "Model", "UserError"]
+__all__ = [
+    "train",
+    "Task",
+    "Kind",
+    "Problem",
+    "LRN",
+    "evaluate",
+    "Evaluation",
+    "load",
+    "Model",
+    "UserError",
+]
 
 
 def train(tasks, pool=None, *, name="tasks", workdir="", export_dir="", **settings):
@@ -90,8 +104,36 @@ def train(tasks, pool=None, *, name="tasks", workdir="", export_dir="", **settin
     return network
 
 
+def evaluate(workdir, tasks=None, pool=None):
+    """Evaluates what a run has learned once more: answers, losses and paths of each example.
+
+    Args:
+        workdir: the folder of the run.
+        tasks: if these were a list or a function of yours, the same again; or their folder, if it is no
+            longer where it was.
+        pool: likewise, if it was a list or a function of yours.
+
+    Returns:
+        an `Evaluation` of the newest checkpoint on the test examples or, with `--validation`, on those
+        that were held out: as the run did after its last epoch.
+
+    Raises:
+        UserError: the folder is no run with a checkpoint, or examples or pool are missing or others.
+    """
+    _start()
+    from lrn_tf.storage.runs import read
+    from lrn_tf.training.evaluate import evaluate
+
+    workdir, tasks, pool = map(_plain, (workdir, tasks, pool))
+    return evaluate(read(workdir), tasks, pool).evaluation
+
+
 def _plain(given):
-    """Paths as text; anything else as it is."""
+    """Paths as text, and NumPy's numbers as Python's; anything else as it is."""
+    import numpy as np
+
+    if isinstance(given, np.generic):
+        return given.item()
     return os.fspath(given) if isinstance(given, os.PathLike) else given
 
 

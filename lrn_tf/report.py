@@ -5,16 +5,13 @@ checkpoint does on the test examples, or on those held out for validation, task 
 module.
 """
 
-import dataclasses
 import errno
 import pathlib
 import sys
 
 from lrn_tf import program
-from lrn_tf.data.problem import differences
 from lrn_tf.devices.start import start_tensorflow
-from lrn_tf.errors import UserError, unwritable
-from lrn_tf.settings import BENCHMARKS
+from lrn_tf.errors import unwritable
 from lrn_tf.storage import files
 from lrn_tf.storage.runs import read
 
@@ -35,44 +32,17 @@ def report(workdir: str, output: str, pool: str = "", benchmark: str = "") -> No
     """
     run, folder = read(workdir), pathlib.Path(output)
     _check(folder)
-    settings = _with_benchmark(run, run.asked, benchmark)
-    start_tensorflow(settings.cache)
-    from lrn_tf.data import benchmarks
-    from lrn_tf.methods.restore import restore_method
-    from lrn_tf.results.evaluation import Evaluator
-    from lrn_tf.results.report_sections import Shown, page_of
-    from lrn_tf.training.transfer import as_seen_by
+    start_tensorflow(run.asked.cache)
+    from lrn_tf.results.report_sections import page_of
+    from lrn_tf.training.evaluate import evaluate
 
-    data, problem = benchmarks.load(*benchmarks.asked(settings)), run.about["problem"]
-    if settings.init_from:  # whose inputs are standardised as those of the run that it started from
-        data = dataclasses.replace(data, problem=as_seen_by(problem, data.problem))
-    if different := differences(problem, data.problem):
-        raise UserError(
-            f"the examples of {settings.benchmark} are no longer those that {run.folder} has learned:"
-            f" {different}"
-        )
-    method, step = restore_method(run, pool)
-    print(f"evaluating step {step:,} on {len(data.test):,} examples", file=sys.stderr)
-    evaluation = Evaluator(method, data.test, problem)()
-    page = page_of(Shown(run, settings, data, method, step, evaluation))
+    page = page_of(evaluate(run, benchmark, pool))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         files.replace(folder / FILE, page)
     except OSError as error:
         raise unwritable("output", folder, error) from error
     print(f"{folder / FILE}: open it in a browser", file=sys.stderr)
-
-
-def _with_benchmark(run, settings, benchmark):
-    """The settings, with the benchmark that the caller gives, which must be if it is a function."""
-    if not benchmark:
-        if settings.benchmark in BENCHMARKS or ":" not in settings.benchmark:
-            return settings
-        raise UserError(
-            f"the examples of {run.folder} are made by {settings.benchmark}, which a run does not start by"
-            f" itself; give it with --benchmark=FILE.py:FUNCTION if you trust it"
-        )
-    return dataclasses.replace(settings, benchmark=benchmark)
 
 
 def _check(folder):

@@ -5,6 +5,7 @@ Nothing here imports TensorFlow, so that a mistyped flag is refused at once.
 """
 
 import dataclasses
+import difflib
 import importlib.util
 import os
 import re
@@ -475,7 +476,9 @@ def resolve(given: dict[str, typing.Any]) -> Settings:
     fields = {field.name: field for field in dataclasses.fields(Settings)}
     for name, value in given.items():
         if name not in fields:
-            raise UserError(f"there is no setting {name!r}; see --help")
+            like = difflib.get_close_matches(name, fields, 1)
+            say = f"is it {like[0]!r}?" if like else "see --help"
+            raise UserError(f"there is no setting {name!r}; {say}")
         _check(fields[name], value)
     benchmark = given.get("benchmark", Settings.benchmark)
     method = given.get("method", Settings.method)
@@ -517,10 +520,14 @@ def resolve(given: dict[str, typing.Any]) -> Settings:
     return settings
 
 
+# Of the types of settings, what one gives.
+WHAT_IS = {int: "a whole number", float: "a number", str: "text", bool: "True or False"}
+
+
 def _check(field, value):
     # Flags have their types; what is read from a file may have any.
     if type(value) is not field.type and not (field.type is float and type(value) is int):
-        raise UserError(f"--{field.name} is {type(value).__name__}, not {field.type.__name__}")
+        raise UserError(f"--{field.name} is {type(value).__name__}; give {WHAT_IS[field.type]}")
     if field.type is str:
         check_text(field.name, value)
     limits = field.metadata

@@ -483,7 +483,7 @@ def test_output_modules_of_a_tasks_own_get_no_bonus(by_task):
     could = np.sum([open_to(lrn, k) for k in tasks.numpy()], axis=0)
     np.testing.assert_array_equal(lrn.could(tasks), could)
     none = tf.zeros(BATCH)
-    rewards, bonus, *_ = lrn.judge(episodes, none, chosen, could.astype(np.int32))
+    rewards, bonus, *_ = lrn.judge(episodes, tasks, none, chosen)
     expected = bonuses_by_hand(lrn, actions, tasks.numpy(), lrn.settings.bonus)
     np.testing.assert_allclose(bonus, expected[actions], rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(rewards, bonus)
@@ -516,8 +516,8 @@ def test_only_modules_with_a_rival_get_a_bonus(heads, copies, left_out):
     actions = tf.reshape(tf.range(-(-len(lrn.pool) // DEPTH) * DEPTH) % len(lrn.pool), (-1, DEPTH))
     blank = tf.zeros(actions.shape)
     episodes = Episodes(actions, None, blank, blank, blank, tf.cast(1 - blank, tf.bool), None)
-    none, all_could = tf.zeros(len(lrn.pool), tf.int32), tf.ones(len(lrn.pool), tf.int32)
-    rewards, *_ = lrn.judge(episodes, blank[:, 0], none, all_could)
+    tasks, none = tf.range(problem.num_tasks), tf.zeros(len(lrn.pool), tf.int32)
+    rewards, *_ = lrn.judge(episodes, tasks, blank[:, 0], none)
     found = dict(zip(actions.numpy().ravel().tolist(), rewards.numpy().ravel().tolist(), strict=True))
     for name, modules in lrn.kinds.items():
         assert [found[m] for m in modules] == [0.0 if name in left_out else 2.0] * len(modules), name
@@ -537,7 +537,7 @@ def test_a_module_costs_what_it_computes():
     episodes = Episodes(actions, None, blank, blank, blank, tf.cast(1 - blank, tf.bool), blank)
     loss = tf.range(0.0, actions.shape[0])
     none = tf.zeros(len(lrn.pool), tf.int32)
-    rewards, bonus, *_ = lrn.judge(episodes, loss, none, none)
+    rewards, bonus, *_ = lrn.judge(episodes, tf.zeros(len(loss), tf.int32), loss, none)
     np.testing.assert_allclose(rewards, -loss[:, None] - costs[actions], rtol=1e-6)
     assert not np.any(bonus)
     statistics = lrn._route_statistics(episodes, none)

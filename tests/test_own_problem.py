@@ -215,23 +215,49 @@ def test_there_must_be_images_to_change(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_from_python(tmp_path):
+@pytest.mark.parametrize(
+    "given, said",
+    [
+        (dict(epoch=3), "^there is no setting 'epoch'; is it 'epochs'\\?$"),
+        (dict(epochs="3"), "^--epochs is str; give a whole number$"),
+        (dict(benchmark="digits_mtl"), "^benchmark is what the tasks are; give the one or the others"),
+        (
+            dict(method="unrouted"),
+            "^method=unrouted makes no LRN; choose one of: lrn, random_route, or",
+        ),
+    ],
+)
+def test_what_train_does_not_take(given, said, tmp_path):
+    with pytest.raises(lrn_tf.UserError, match=said):
+        lrn_tf.train([], "mixed", workdir=tmp_path / "run", **given)
+
+
+def test_from_python(tmp_path, capsys):
     import own_problem
 
     model = lrn_tf.train(
         own_problem.tasks(),
         own_problem.pool,
         workdir=tmp_path / "run",
-        dup=2,
+        dup=np.int64(2),
         depth=3,
         d_model=8,
         actor="pointer",
         batch_size=32,
         minibatch_size=16,
+        learning_rate=np.float32(1e-3),
         epochs=1,
         pictures_every=0,
     )
     assert model.epochs[-1].eval_r2_per_task.keys() == {"sum"}
+    evaluation = lrn_tf.evaluate(tmp_path / "run", own_problem.tasks(), own_problem.pool)
+    assert evaluation.metrics()["eval_loss"] == pytest.approx(model.epochs[-1].eval_loss, rel=1e-5)
+    assert evaluation.paths.shape == (len(evaluation.task), 3) and set(evaluation.task) == {0, 1, 2}
+    with pytest.raises(lrn_tf.UserError, match="made by python:tasks, which a run does not start"):
+        lrn_tf.evaluate(model.workdir, pool=own_problem.pool)
+    with pytest.raises(lrn_tf.UserError, match="no longer those that .* has learned: there is no task sum"):
+        lrn_tf.evaluate(model.workdir, own_problem.tasks()[:2], own_problem.pool)
+    assert "share output modules" not in capsys.readouterr().err
     bright = own_problem.tasks()[0]
     answers = model({"images": bright.x[:2], "rows": np.zeros((2, 3), np.float32)}, ["bright", 1]).numpy()
     np.testing.assert_allclose(answers.sum(axis=1), 1, rtol=1e-5)

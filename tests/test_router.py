@@ -163,6 +163,18 @@ def test_each_task_is_seen_by_the_encoder_of_its_input():
     assert np.abs(router.see(others, tasks) - seen).max(axis=1).min() > 0.001
 
 
+@pytest.mark.parametrize("layer", [keras.layers.BatchNormalization(), keras.layers.Dropout(0.5)])
+def test_an_encoder_with_state_is_refused(layer, monkeypatch):
+    """Nothing would update it."""
+
+    def encoder(width, scale, name):
+        return keras.Sequential([keras.layers.Flatten(), layer, keras.layers.Dense(width)], name=name)
+
+    monkeypatch.setattr("lrn_tf.router.encoders.ImageEncoder", encoder)
+    with pytest.raises(ValueError, match="^images_encoder has state"):
+        make_encoder(InputSpec("images", (4, 4, 1), "uint8", (0.0,), (1.0,)), WIDTH, 1.0)
+
+
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
 @pytest.mark.parametrize("given", SEVERAL[0], ids=lambda given: given.name)
 def test_encoders_tell_apart_what_differs_in_one_place(given, policy):

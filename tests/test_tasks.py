@@ -250,6 +250,10 @@ def test_what_is_taken_for_something_is_said():
             Task("d", x, np.array(y) + 1),
             Task("e", x, y, answers=["no", "yes", "both"]),
             Task("f", x, np.array(y, float), form="numbers"),
+            Task("g", rows(12, 2), ["1", "2.5", "1e3"] * 4),
+            Task("h", rows(12, 2), ["1", "2.5", "none"] * 4),
+            Task("i", rows(12, 4), ["1", "2"] * 6, answers=["1", "2"]),
+            Task("j", rows(12, 5), [*"abcdefghij", "a", "a"]),
         ],
     ).notes
     assert [note.split(";")[0] for note in said] == [
@@ -257,6 +261,8 @@ def test_what_is_taken_for_something_is_said():
         "c: y is float, and taken for numbers",
         "d: 1 of 3 classes have no example, such as 0",
         "e: 1 of 3 classes have no example, such as both",
+        "g: y is text that reads as numbers, and taken for classes",
+        "j: most of its 10 classes have a single example, which cannot be held out",
     ]
 
 
@@ -286,6 +292,15 @@ def test_what_is_held_out_of_a_task_does_not_depend_on_others(validation):
     # a draw of their own four of five would.
     for tasks in ((known, same), (asks_less, known), (asks_less, same, known)):
         assert len(shown(*tasks)[1] & learned) <= 0.35 * len(held_out)
+
+
+def test_who_leaves_nothing_to_hold_out_is_named():
+    x = rows(40)
+    tasks = [Task("a", x, classes(20, 20)), Task("b", x, np.arange(40)), Task("c", x, rows(40, 1))]
+    tasks[2] = dataclasses.replace(tasks[2], x=rows(40, seed=1))
+    said = "^a has too few examples to hold some out, as b asks of the same ones for 40 different answers; "
+    with pytest.raises(UserError, match=said):
+        together("mine", tasks)
 
 
 def test_equal_examples_are_not_held_out_together():
@@ -870,7 +885,7 @@ WRONG = {
         dict(y=[[0.5, 1], [2, 3], [np.nan, 5], [np.nan] * 2, [1, 2], [3, 4]]),
         "y lacks some answers in row 2; give all of an example or none, or make tasks of them",
     ),
-    "one class is left": (dict(y=["a", None, "a", None, "a", "a"]), "has a single class, 0; give another"),
+    "one class is left": (dict(y=["a", None, "a", None, "a", "a"]), "has a single class, a; give another"),
     "one hot": (dict(y=np.eye(6, dtype=int)), r"each row of y has a single 1; give y.argmax\(axis=1\)"),
     "one hot in float": (dict(y=np.eye(6)), "each row of y has a single 1; give .* or form='labels'"),
     "text that is no class": (
@@ -917,7 +932,7 @@ WRONG = {
     ),
     "huge class": (dict(y=[0, 1, 0, 1, 0, 10**6]), "1000000 is no class; number them from 0 on"),
     "single class": (dict(y=[0] * 6), "has a single class, 0; give another, or leave it out"),
-    "single class of two": (dict(y=[1] * 6, answers=["a", "b"]), "has a single class, 1; give another"),
+    "single class of two": (dict(y=[1] * 6, answers=["a", "b"]), "has a single class, b; give another"),
     "broken class": (
         dict(y=[0.0, 1, 0.5, 1, 0, 1], form="classes"),
         "0.5 is no class; give whole numbers, or form='numbers'",

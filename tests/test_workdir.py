@@ -218,7 +218,7 @@ def test_a_task_that_was_added_is_named(folder):
     make(folder).create(
         {**LEARNED, "problem": changed(MIXED, tasks=MIXED.tasks[:1], inputs=MIXED.inputs[:1])}
     )
-    with pytest.raises(UserError, match=r"there is a new input rows; give those"):
+    with pytest.raises(UserError, match=r"there is a new task size; give those"):
         make(folder).create(LEARNED)
 
 

@@ -111,7 +111,7 @@ class EarlyPhase:
         logits, chosen = self.lrn.modules(images, episodes.actions)
         loss = self.lrn.objectives.loss(logits, tasks, labels)
         weighted = loss * self.lrn.objectives.weights(tasks)
-        rewards, bonus, advantage, _ = self.lrn.judge(episodes, weighted, chosen, self.lrn.could(tasks))
+        rewards, bonus, advantage, _ = self.lrn.judge(episodes, tasks, weighted, chosen)
         return {
             "task": tasks,
             "actions": episodes.actions,

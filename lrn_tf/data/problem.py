@@ -12,6 +12,7 @@ Shape = tuple[int, ...]
 
 # What functions that an input is an argument of take besides.
 TAKEN = ("self", "tasks", "task_names", "path")
+MOMENTS = ("mean", "std")
 # The share by which two machines may differ in what they make of the same numbers.
 ROUNDED = 1e-5
 
@@ -193,20 +194,22 @@ def differences(before: Problem, now: Problem) -> str:
     """
     if before.heads != now.heads:
         return f"heads were {before.heads}, are {now.heads}"
-    for of, what in (("inputs", "input"), ("tasks", "task")):
+    found = []
+    for of, what in (("tasks", "task"), ("inputs", "input")):
         for a, b in itertools.zip_longest(getattr(before, of), getattr(now, of)):
             if a is None or b is None:
                 return f"there is a new {what} {b.name}" if a is None else f"there is no {what} {a.name}"
             for field in dataclasses.fields(a):
                 if not _alike(field.name, a, b):
                     was, is_now = (str(getattr(spec, field.name))[:60] for spec in (a, b))
-                    return f"{field.name} of {what} {a.name} was {was}, is {is_now}"
-    return ""
+                    found.append((field.name, f"{field.name} of {what} {a.name} was {was}, is {is_now}"))
+    # Moments differ where anything else does.
+    return min(found, key=lambda named: named[0] in MOMENTS, default=("", ""))[1]
 
 
 def _alike(field, a, b):
     x, y = getattr(a, field), getattr(b, field)
-    if field not in ("mean", "std") or len(x) != len(y):
+    if field not in MOMENTS or len(x) != len(y):
         return x == y
     return all(abs(p - q) <= ROUNDED * (abs(p) + std) for p, q, std in zip(x, y, a.std, strict=True))
 

@@ -57,6 +57,8 @@ def targets_of(task, count: int, test_y, test_count: int) -> Targets:
     test, test_asked = (y[:0], asked[:0]) if test_y is None else _found(task, "test ", test_y, test_count)
     names, notes = _names(task), []
     if text := y.dtype.kind == "U":
+        if not names and all(map(_is_number, y.flat)):
+            notes.append("y is text that reads as numbers, and taken for classes; give numbers if need be")
         names = names or tuple(np.unique([*y.flat, *test.flat]).tolist())
         y, test = (_by_name(task, part, names) for part in (y, test))
     y, test = numbers(task.name, "y", y), numbers(task.name, "test y", test)
@@ -86,6 +88,13 @@ def targets_of(task, count: int, test_y, test_count: int) -> Targets:
         _filled(test, test_asked),
         tuple(f"{task.name}: {note}" for note in notes),
     )
+
+
+def _is_number(text):
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _found(task, what, values, count):
@@ -179,11 +188,14 @@ def _classes(task, y, test, names, notes):
     learned = np.unique(classes[: len(y)])
     width = len(names) or int(classes.max(initial=-1)) + 1
     if len(learned) == 1:
-        raise UserError(f"{task.name} has a single class, {learned[0]}; give another, or leave it out")
+        only = names[learned[0]] if names else learned[0]
+        raise UserError(f"{task.name} has a single class, {only}; give another, or leave it out")
     if len(learned) < width:
         first = np.setdiff1d(np.arange(len(learned) + 1), learned)[0]
         called = names[first] if names else first
         notes.append(f"{width - len(learned):,} of {width:,} classes have no example, such as {called}")
+    if width > 2 and 2 * np.count_nonzero(np.bincount(classes[: len(y)]) == 1) > width:
+        notes.append(f"most of its {width:,} classes have a single example, which cannot be held out")
     return classes[: len(y)], classes[len(y) :], width
 
 

@@ -19,9 +19,9 @@ class Task:
 
     Attributes:
         name: what tables and `--task` call it.
-        x: what examples bring, `[n, *shape]`: uint8 images `(H, W, c)`, rows of numbers `(d,)`, sequences
-            of rows `(n, d)`, or whole numbers `(n,)`, which are tokens. Tasks that are given equal arrays
-            hold them once, and hold out the same examples.
+        x: what examples bring, `[n, *shape]`: uint8 or float images `(H, W, c)`, rows of numbers `(d,)`,
+            sequences of rows `(n, d)`, or whole numbers `(n,)`, which are tokens. Tasks that are given
+            equal arrays hold them once, and hold out the same examples.
         y: what is asked: whole numbers `[n]` from 0 on, the classes, or their names as text; other numbers
             `[n]` or `[n, d]`; or 0, 1 or bool `[n, C]`, which of C labels are given. Where it is NaN, None
             or masked, the task does not ask.

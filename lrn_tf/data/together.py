@@ -123,8 +123,20 @@ def _parted(tasks, seed):
             held_out[id(task.x)] = marked, task.x[~marked], task.x[marked]
         marked, train_x, test_x = held_out[id(task.x)]
         if not is_asked(task.y[marked]).any():
-            raise UserError(f"{task.name} has too few examples to hold some out; give more, or test=(x, y)")
+            raise UserError(
+                f"{task.name} has too few examples to hold some out{_of_the_same(task, tasks)}; give more,"
+                " or test=(x, y)"
+            )
         yield (train_x, task.y[~marked]), (test_x, task.y[marked])
+
+
+def _of_the_same(task, tasks):
+    """A word on the task that asks most of the same examples, if there is one."""
+    others = [other for other in tasks if other.x is task.x and other is not task]
+    if not others:
+        return ""
+    most = max(others, key=lambda other: len(np.unique(other.y)))
+    return f", as {most.name} asks of the same ones for {len(np.unique(most.y)):,} different answers"
 
 
 def _held_out(targets, lots):

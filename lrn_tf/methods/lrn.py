@@ -136,7 +136,7 @@ class LRNMethod(Modular):
         episodes = replicas.gather(episodes)
 
         weighted = loss * self.objectives.weights(tasks)
-        rewards, bonus, advantage, returns = self.judge(episodes, weighted, chosen, self.could(tasks))
+        rewards, bonus, advantage, returns = self.judge(episodes, tasks, weighted, chosen)
         scaled = self.moments.standardise(returns)
         explained = tf.unstack(ppo.explained_variance(episodes.values, scaled, episodes.open))
         self.moments.update(returns, episodes.open)
@@ -174,19 +174,19 @@ class LRNMethod(Modular):
             mine = tf.gather(self.process.reachable.astype(np.int32), tf.identity(tasks))  # (B, N)
             return tf.reduce_sum(mine, axis=0)
 
-    def judge(self, episodes: Episodes, loss, chosen, could):
+    def judge(self, episodes: Episodes, tasks, loss, chosen):
         """What the episodes have earned.
 
         Args:
             episodes: of the batch.
+            tasks: int32 `[B]`.
             loss: float32 `[B]`, of each example's network, weighted by its task.
             chosen: int32 `[N]`, how many networks hold each module.
-            could: int32 `[N]`, how many could.
 
         Returns:
             rewards, the bonus in them, advantages and returns: float32 `[B, T]` each.
         """
-        bonus = reward.module_bonus(chosen, could, self._in_bonus, self.settings.bonus)
+        bonus = reward.module_bonus(chosen, self.could(tasks), self._in_bonus, self.settings.bonus)
         rewards = reward.rewards(loss, episodes.actions, episodes.open, bonus, self.settings.pay_loss)
         if self.settings.price:
             rewards -= self.settings.price * self._gflop(episodes.actions)

@@ -31,6 +31,10 @@ def make_encoder(given: InputSpec, d_model: int, scale: float) -> keras.layers.L
     else:
         raise ValueError(f"the router has no encoder for the input {given.name} {list(given.shape)}")
     encoder.build((None, *given.shape))
+    if encoder.non_trainable_variables:
+        raise ValueError(
+            f"{name} has state, such as batch norm or dropout have, which nothing would update"
+        )
     return encoder
 
 

@@ -22,7 +22,7 @@ from lrn_tf.methods.build import build, describe
 from lrn_tf.methods.method import Method
 from lrn_tf.methods.network import LRN
 from lrn_tf.methods.restore import restore_method
-from lrn_tf.settings import LRNS, Settings, resolve
+from lrn_tf.settings import BENCHMARKS, LRNS, MODULAR, Settings, resolve
 from lrn_tf.storage.checkpoints import Checkpoints
 from lrn_tf.storage.runs import read
 from lrn_tf.storage.workdir import Workdir
@@ -36,6 +36,10 @@ def learn(tasks, pool, name: str, given: dict[str, Any]) -> tuple[LRN, bool]:
     Returns:
         the network, and whether this process is the one of several workers that writes.
     """
+    if "benchmark" in given:
+        raise UserError(
+            "benchmark is what the tasks are; give the one or the others, as the first argument"
+        )
     given = dict(given)
     # What is no name has one that begins like a file's, which is not asked for again.
     given["benchmark"] = tasks if isinstance(tasks, str) else f"python:{name}"
@@ -48,7 +52,10 @@ def learn(tasks, pool, name: str, given: dict[str, Any]) -> tuple[LRN, bool]:
             " environment variable TF_XLA_FLAGS=--tf_xla_persistent_cache_directory= before lrn_tf is used"
         )
     if asked.method not in LRNS:
-        raise UserError(f"method={asked.method} is no network of modules; choose one of: {', '.join(LRNS)}")
+        raise UserError(
+            f"method={asked.method} makes no LRN; choose one of: {', '.join(LRNS)}, or train it with"
+            f" python -m lrn_tf.main --benchmark=FILE.py:FUNCTION --method={asked.method}"
+        )
     source = None if isinstance(tasks, str) else benchmarks.own(name, tasks)
     # Afterwards the user's own layers compute, and what draws at random goes on, as before.
     with layers_compute_in(asked.dtype), _randomness_kept():
@@ -105,6 +112,7 @@ def run(settings: Settings, source: Callable[..., Drawn] | None = None, kinds=No
             known, problem = _begun_with(settings, workdir, kinds)
             benchmark = dataclasses.replace(benchmark, problem=as_seen_by(problem, benchmark.problem))
         if first:
+            _say_of_heads(settings, benchmark.problem)
             describe(benchmark, settings, kinds)
         print(f"device: {device}{distribution.describe(strategy)}", file=sys.stderr)
         with distribution.building(strategy):
@@ -128,6 +136,22 @@ def _check_of_use(settings, problem):
     ):
         if (value := getattr(settings, name)) not in ("none", 0) and not there:
             raise UserError(f"--{name}={value} has no {what}; leave it out")
+
+
+def _say_of_heads(settings, problem):
+    """Says so where tasks share output modules by chance: they ask for as many classes, but other ones."""
+    if settings.benchmark in BENCHMARKS or settings.method not in MODULAR:
+        return
+    first = {}
+    for task, space in zip(problem.tasks, problem.space_of, strict=True):
+        other = first.setdefault(space, task)
+        if not set(other.answers) & set(task.answers):
+            print(
+                f"{problem.name}: {other.name} and {task.name} share output modules, though their answers"
+                " have other names; --heads=task parts them",
+                file=sys.stderr,
+            )
+            return
 
 
 def _begun_with(settings, workdir, kinds):

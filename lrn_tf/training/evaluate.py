@@ -1,0 +1,51 @@
+"""What a run has learned, once more on the examples that it is evaluated on."""
+
+import dataclasses
+import sys
+from typing import Any
+
+from lrn_tf.data import benchmarks
+from lrn_tf.data.problem import differences
+from lrn_tf.errors import UserError
+from lrn_tf.methods.restore import restore_method
+from lrn_tf.results.evaluation import Evaluator
+from lrn_tf.results.report_sections import Shown
+from lrn_tf.settings import BENCHMARKS
+from lrn_tf.storage.runs import Run
+from lrn_tf.training.transfer import as_seen_by
+
+
+def evaluate(run: Run, tasks: Any = None, pool: Any = None) -> Shown:
+    """Evaluates the newest checkpoint of a run.
+
+    Args:
+        run: the run.
+        tasks: what has made the run's examples, if a function or a list of yours has; or their folder, if
+            it is no longer where it was: a list of `lrn_tf.data.tasks.Task`, or what --benchmark may name.
+        pool: as in `lrn_tf.methods.restore.restore_method`.
+
+    Raises:
+        UserError: there is no checkpoint, or the examples or the pool are missing or others.
+    """
+    settings, problem = run.asked, run.about["problem"]
+    if tasks and isinstance(tasks, str):
+        settings = dataclasses.replace(settings, benchmark=tasks)
+    elif not tasks and settings.benchmark not in BENCHMARKS and ":" in settings.benchmark:
+        raise UserError(
+            f"the examples of {run.folder} are made by {settings.benchmark}, which a run does not start by"
+            f" itself; give it with --benchmark=FILE.py:FUNCTION if you trust it"
+        )
+    if tasks and not isinstance(tasks, str):
+        data = benchmarks.load(benchmarks.own(problem.name, tasks), benchmarks.choice_of(settings))
+    else:
+        data = benchmarks.load(*benchmarks.asked(settings))
+    if settings.init_from:  # whose inputs are standardised as those of the run that it started from
+        data = dataclasses.replace(data, problem=as_seen_by(problem, data.problem))
+    if different := differences(problem, data.problem):
+        raise UserError(
+            f"the examples of {settings.benchmark} are no longer those that {run.folder} has learned:"
+            f" {different}"
+        )
+    method, step = restore_method(run, pool)
+    print(f"evaluating step {step:,} on {len(data.test):,} examples", file=sys.stderr)
+    return Shown(run, settings, data, method, step, Evaluator(method, data.test, problem)())
