@@ -38,8 +38,8 @@ def steps():
 
 def losses(steps, coefficients=COEFFICIENTS, imitates=None):
     new = tuple(tf.convert_to_tensor(steps[name]) for name in ("log_probs", "values", "entropy"))
-    rest = (tf.constant(steps[name]) for name in ("old", "advantage", "returns", "is_open", "free"))
-    return ppo.losses(new, *rest, coefficients, imitates)
+    weighed = ppo.weighed(*(tf.constant(steps[name]) for name in ("advantage", "is_open", "free")))
+    return ppo.losses(new, steps["old"], steps["returns"], *weighed, coefficients, imitates)
 
 
 def looped_losses(steps, c):

@@ -4,7 +4,6 @@ import dataclasses
 
 import tensorflow as tf
 
-from lrn_tf.devices import replicas
 from lrn_tf.learning.averages import of_each_step, shares
 
 # With what probability an actor takes what it imitates, so that it tries other actions later.
@@ -46,60 +45,67 @@ def advantages(rewards, values, gamma: float, gae_lambda: float) -> tf.Tensor:
     return tf.stack(result, axis=1)
 
 
-def losses(new, old, advantage, returns, open, free, coefficients: Coefficients, imitates=None):
-    """PPO's loss over one minibatch of episodes.
+def weighed(advantage, open, free) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Standardises a minibatch's advantages, and says what each of its steps counts in the losses.
 
     Args:
-        new: log-probabilities, values and entropies `[B, T]` under the router that learns; on several
-            replicas, of this one's part of the minibatch.
-        old: log-probabilities `[B, T]` under the router that chose.
         advantage: float32 `[B, T]`.
-        returns: float32 `[B, T]`, on the scale of the values.
         open: bool `[B, T]`, steps before the network was finished: they train the critic.
         free: bool `[B, T]`, steps with a choice: they train the actor.
+
+    Returns:
+        advantages, and what steps count for the actor and for the critic, 1 in all: float32 `[B, T]` each.
+    """
+    actor, critic = (shares(tf.cast(x, tf.float32)) for x in (free, open))
+    centre = tf.reduce_sum(advantage * actor)
+    spread = tf.sqrt(tf.reduce_sum((advantage - centre) ** 2 * actor))
+    return (advantage - centre) / (spread + 1e-8), actor, critic
+
+
+def losses(new, old, returns, advantage, actor, critic, coefficients: Coefficients, imitates=None):
+    """PPO's loss over one minibatch of episodes, or over a part of it.
+
+    Args:
+        new: log-probabilities, values and entropies `[B, T]` under the router that learns.
+        old: log-probabilities `[B, T]` under the router that chose.
+        returns: float32 `[B, T]`, on the scale of the values.
+        advantage, actor, critic: float32 `[B, T]`, as `weighed` made them of the whole minibatch.
         coefficients: PPO's constants.
         imitates: scalar bool, whether the actor is drawn instead to take each action with a probability of
             `IMITATED`, whatever it earned (ours); None where it never is.
 
     Returns:
-        the loss, and a dict of the usual statistics (CleanRL's names), scalars. Those of several
-        replicas add up to what they are for the minibatch.
+        the loss, and a dict of the usual statistics (CleanRL's names), scalars. Those of parts add up to
+        what they are for the minibatch.
     """
     log_probs, values, entropy = new
-    free, open = (shares(tf.cast(x, tf.float32)) for x in (free, open))
-
-    centre = tf.reduce_sum(advantage * free)
-    spread = tf.sqrt(tf.reduce_sum((advantage - centre) ** 2 * free))
-    advantage = (advantage - centre) / (spread + 1e-8)
-    old, advantage, returns, open, free = replicas.mine((old, advantage, returns, open, free))
-
-    by_reward = free > 0
+    by_reward = actor > 0
     if imitates is not None:  # what has no gradient must have no infinite ratio either
         by_reward &= ~imitates
     log_ratio = tf.where(by_reward, log_probs - old, 0.0)
     ratio = tf.exp(log_ratio)
     clipped = tf.clip_by_value(ratio, 1 - coefficients.clip, 1 + coefficients.clip)
-    policy_loss = tf.reduce_sum(tf.maximum(-advantage * ratio, -advantage * clipped) * free)
+    policy_loss = tf.reduce_sum(tf.maximum(-advantage * ratio, -advantage * clipped) * actor)
     if imitates is not None:
-        policy_loss = tf.where(imitates, _imitation_loss(log_probs, free), policy_loss)
-    value_loss = tf.reduce_sum((values - returns) ** 2 * open)
-    entropy = tf.reduce_sum(entropy * free)
+        policy_loss = tf.where(imitates, _imitation_loss(log_probs, actor), policy_loss)
+    value_loss = tf.reduce_sum((values - returns) ** 2 * critic)
+    entropy = tf.reduce_sum(entropy * actor)
     loss = policy_loss + coefficients.value * value_loss - coefficients.entropy * entropy
 
     return loss, {
         "policy_loss": policy_loss,
         "value_loss": value_loss,
         "entropy": entropy,
-        "old_approx_kl": tf.reduce_sum(-log_ratio * free),
-        "approx_kl": tf.reduce_sum(((ratio - 1) - log_ratio) * free),
-        "clipfrac": tf.reduce_sum(tf.cast(tf.abs(ratio - 1) > coefficients.clip, tf.float32) * free),
+        "old_approx_kl": tf.reduce_sum(-log_ratio * actor),
+        "approx_kl": tf.reduce_sum(((ratio - 1) - log_ratio) * actor),
+        "clipfrac": tf.reduce_sum(tf.cast(tf.abs(ratio - 1) > coefficients.clip, tf.float32) * actor),
     }
 
 
-def _imitation_loss(log_probs, free):
+def _imitation_loss(log_probs, actor):
     """The cross-entropy with a policy that takes each action with a probability of `IMITATED`."""
     others = tf.math.log1p(-tf.minimum(tf.exp(log_probs), 1 - 2.0**-20))
-    return -tf.reduce_sum((IMITATED * log_probs + (1 - IMITATED) * others) * free)
+    return -tf.reduce_sum((IMITATED * log_probs + (1 - IMITATED) * others) * actor)
 
 
 def explained_variance(values, returns, open) -> tf.Tensor:

@@ -228,11 +228,12 @@ class LRNMethod(Modular):
 
     def _part_of_gradients(self, imitates, inputs, tasks, episodes: Episodes, advantage, targets):
         """What this replica's part of a minibatch adds to its gradients and PPO's statistics."""
-        mine = replicas.mine((episodes, inputs, tasks))
+        weighed = ppo.weighed(advantage, episodes.open, episodes.free)
+        mine, targets, weighed = replicas.mine(((episodes, inputs, tasks), targets, weighed))
         with tf.GradientTape() as tape:
             new = revisit(self.router, *mine)
-            of_episodes = episodes.log_probs, advantage, targets, episodes.open, episodes.free
-            loss, statistics = ppo.losses(new, *of_episodes, self.coefficients, imitates)
+            old = mine[0].log_probs
+            loss, statistics = ppo.losses(new, old, targets, *weighed, self.coefficients, imitates)
         # Embeddings have a gradient for each look-up; until they are added up their norm is another one.
         gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, self.router_weights)]
         return gradients, statistics
