@@ -1,6 +1,8 @@
 """What several tests share. TensorFlow is imported where it is needed, not before workers are started."""
 
 import atexit
+import fcntl
+import gc
 import os
 import shutil
 import tempfile
@@ -11,8 +13,14 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 # What XLA has compiled for one process of a session, the others need not compile again: it is most of the
 # time that a short run of an LRN takes. Parallel workers inherit the variable, and share the folder.
 # Nor is it optimised: that takes longer than all that is computed here. (Emitters that fuse make code that
-# takes three times as long to compile.)
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
+# takes three times as long to compile; each of several parts that a program is split into costs time, too.)
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    " --xla_cpu_parallel_codegen_split_count=1",
+)
+# Programs that tests start keep what Python has made of their modules, whatever this one does.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Two workers on two cores: threads that an operation is shared between only wait for each other.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 if "TF_XLA_FLAGS" not in os.environ:
@@ -76,12 +84,47 @@ def forked():
 
 
 @pytest.fixture(scope="session")
-def exported(tmp_path_factory):
+def once(tmp_path_factory):
+    """Has a folder filled by the first of several workers that wants it; nobody may change it then."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+
+    def filled(name, fill):
+        folder, whole = root / name, root / f"{name}.whole"
+        with open(root / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not whole.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of a worker that failed at it
+                folder.mkdir()
+                fill(folder)
+                whole.touch()
+        return folder
+
+    return filled
+
+
+@pytest.fixture(scope="session")
+def exported(once):
     """The folder of a real run of one step, "run", and of its exported model, "model"."""
-    folder = tmp_path_factory.mktemp("exported")
-    given = dict(method="task_head", max_steps=1, examples=128, workdir=str(folder / "run"))
-    train(resolve({**given, "export_dir": str(folder / "model")}))
-    return folder
+
+    def fill(folder):
+        given = dict(method="task_head", max_steps=1, examples=128, workdir=str(folder / "run"))
+        train(resolve({**given, "export_dir": str(folder / "model")}))
+
+    return once("exported", fill)
+
+
+def pytest_collection():
+    """What is imported stays: to look through it for garbage again and again takes a tenth of the time."""
+    gc.disable()
+
+
+def pytest_collection_finish():
+    """What tests leave is collected, but not as often as it would be: a graph is many small objects."""
+    gc.freeze()
+    gc.set_threshold(20_000, 10, 10)
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items):
@@ -118,19 +161,19 @@ def pytest_terminal_summary(terminalreporter):
 
 
 @pytest.fixture(scope="session")
-def digits_run(tmp_path_factory):
+def digits_run(once):
     """The folder of two short epochs of a routing network on digits, with all that TensorBoard shows."""
-    folder = tmp_path_factory.mktemp("digits") / "run"
-    given = dict(method="routing", examples=1280, epochs=2, pictures_every=2, workdir=str(folder))
-    train(resolve(given))
-    return folder
+
+    def fill(folder):
+        given = dict(method="routing", examples=1280, epochs=2, pictures_every=2)
+        train(resolve({**given, "workdir": str(folder / "run")}))
+
+    return once("digits", fill) / "run"
 
 
 @pytest.fixture(scope="session")
-def mixed_run(tmp_path_factory):
+def mixed_run(once):
     """A folder with what `mixed_run.train_mixed` writes."""
     from mixed_run import train_mixed
 
-    folder = tmp_path_factory.mktemp("mixed")
-    train_mixed(folder)
-    return folder
+    return once("mixed", train_mixed)

@@ -8,6 +8,7 @@ process that does it; or it is such an id, and gets its exit code, or null while
 """
 
 import functools
+import gc
 import json
 import math
 import os
@@ -215,6 +216,7 @@ def run_graphs_as_traced(so=True):
 
 
 def serve():
+    gc.disable()
     # Imported, but not yet used: it has no threads that a fork would lose.
     import keras  # noqa: F401
     import sklearn.datasets  # noqa: F401
@@ -230,6 +232,10 @@ def serve():
     run_graphs_as_traced()
     logging.set_verbosity(logging.ERROR)  # as `lrn_tf.devices.start` does
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # What is imported is no garbage: no copy needs to look through it, which would write to its memory too.
+    gc.freeze()
+    gc.set_threshold(20_000, 10, 10)
+    gc.enable()
     for line in sys.stdin:
         request = json.loads(line)
         if isinstance(request, int):

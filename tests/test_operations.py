@@ -108,7 +108,6 @@ def test_what_is_exported_is_allowed_and_answers_alike(problem, given, tmp_path)
             assert [text.encode() for text in answers[name].ravel()] == value.numpy().ravel().tolist()
         else:
             np.testing.assert_allclose(answers[name], value, rtol=exact, atol=exact, err_msg=name)
-    keras.backend.clear_session()
 
 
 # Layers that modules of a user's may have, besides those of the built-in pools; of sequences and of images.

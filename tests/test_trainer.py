@@ -406,6 +406,6 @@ def test_a_run_is_not_continued_on_other_examples(tmp_path):
     ):
         run(tmp_path, data=other, make=Regression)
     assert {path: path.read_bytes() for path in before} == before
-    with pytest.raises(UserError, match="there is no input rows|name of input rows was rows, is images"):
+    with pytest.raises(UserError, match="with other modules: there is a new task task 2; "):
         run(tmp_path)
     assert len(checkpoint_steps(tmp_path)) == 1

@@ -137,6 +137,7 @@ class Pool:
         self.signatures = list(dict.fromkeys([*shapes, *(kind.input for kind in self.kinds)]))
         every = range(len(self.kinds))
         self.may = np.array([np.concatenate([self._may(k, task) for k in every]) for task in self.demands])
+        self._without_values: dict[int, keras.layers.Layer] = {}
         self._check_answers()
 
     @classmethod
@@ -257,10 +258,12 @@ class Pool:
         return [tuple(v.shape) for v in self.without_values(kind).trainable_variables]
 
     def without_values(self, kind: int) -> keras.layers.Layer:
-        """A module whose weights have shapes, but neither values nor memory."""
-        # In a graph of its own Keras makes the variables as graph nodes, and no session ever runs it.
-        with tf.Graph().as_default():
-            return build_layer(self.kinds[kind], self.takes_tokens(kind))
+        """A module whose weights have shapes, but neither values nor memory; made once."""
+        if kind not in self._without_values:
+            # In a graph of its own Keras makes the variables as graph nodes, and no session ever runs it.
+            with tf.Graph().as_default():
+                self._without_values[kind] = build_layer(self.kinds[kind], self.takes_tokens(kind))
+        return self._without_values[kind]
 
     def count_parameters(self) -> collections.Counter:
         """Trainable parameters of all modules by name of kind."""

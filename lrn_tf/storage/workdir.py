@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import fcntl
+import functools
 import importlib.metadata
 import os
 import pathlib
@@ -145,7 +146,7 @@ class Workdir:
             settings=dataclasses.asdict(self._settings),
             about=about,
             versions={name: _version(name) for name in PACKAGES},
-            git_revision=_git_revision(),
+            git_revision=_git_revision(pathlib.Path(__file__).resolve().parents[1]),
             environment={name: os.environ.get(name) for name in VARIABLES},
         )
         try:
@@ -220,9 +221,9 @@ def _version(package):
         return None
 
 
-def _git_revision():
-    """The revision of the source tree, with a + when it has changes; None outside of git."""
-    package = pathlib.Path(__file__).resolve().parents[1]
+@functools.cache  # what runs is what was there when it was imported
+def _git_revision(package):
+    """The revision of a package's source tree, with a + when it has changes; None outside of git."""
 
     def git(*arguments):
         return subprocess.run(
