@@ -9,7 +9,7 @@ from functools import partial
 
 import tensorflow as tf
 
-from lrn_tf.methods.columns import Columns
+from lrn_tf.methods.columns import make_columns
 from lrn_tf.methods.wpl import PolicyTable, SingleReturnLearner, WeightedPolicyLearner
 
 # Ours: the step size of tables, how many decisions an action's mean return reaches back, and the least
@@ -75,11 +75,14 @@ class ApproximatePolicy:
     """
 
     def __init__(self, agents: int, seen: Sequence[int], actions: int):
-        self._networks = [[Columns(agents, u) for u in (HIDDEN, HIDDEN, actions + 1)] for _ in seen]
-        for width, (first, *others) in zip(seen, self._networks, strict=True):
-            first.build((None, width))
-            for layer in others:
-                layer.build((None, agents, HIDDEN))
+        self._networks = [
+            (
+                make_columns(agents, width, HIDDEN, alike=True),
+                make_columns(agents, HIDDEN, HIDDEN),
+                make_columns(agents, HIDDEN, actions + 1),
+            )
+            for width in seen
+        ]
         self.weights = [w.value for net in self._networks for x in net for w in x.trainable_variables]
 
     @property

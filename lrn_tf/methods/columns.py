@@ -3,24 +3,20 @@
 import math
 
 import keras
-import tensorflow as tf
 
 
-class Columns(keras.layers.Layer):
-    """`K` fully connected layers: `[B, K, in]`, or `[B, in]` that all get alike, to `[B, K, units]`."""
+def make_columns(count: int, taken: int, units: int, alike: bool = False) -> keras.layers.EinsumDense:
+    """`K` fully connected layers, built: `[B, K, taken]`, or `[B, taken]` if all get alike, to `[B, K, units]`.
 
-    def __init__(self, count: int, units: int, **kwargs):
-        super().__init__(**kwargs)
-        self._shape = (count, units)
-
-    def build(self, shape):
-        count, units = self._shape
-        # Glorot's bound for one layer's matrix; Keras would take their number for part of its size.
-        bound = math.sqrt(6 / (shape[-1] + units))
-        uniform = keras.initializers.RandomUniform(-bound, bound)
-        self.kernel = self.add_weight(shape=(count, shape[-1], units), initializer=uniform)
-        self.bias = self.add_weight(shape=(count, units), initializer="zeros")
-
-    def call(self, x):
-        product = "bi,kiu->bku" if len(x.shape) == 2 else "bki,kiu->bku"
-        return tf.einsum(product, x, self.kernel) + self.bias
+    Args: count: K.
+    """
+    # Glorot's bound for one layer's matrix; Keras would take their number for part of its size.
+    bound = math.sqrt(6 / (taken + units))
+    layer = keras.layers.EinsumDense(
+        "bi,kiu->bku" if alike else "bki,kiu->bku",
+        output_shape=(count, units),
+        bias_axes="ku",
+        kernel_initializer=keras.initializers.RandomUniform(-bound, bound),
+    )
+    layer.build((None, taken) if alike else (None, count, taken))
+    return layer

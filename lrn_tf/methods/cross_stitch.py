@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from lrn_tf.data.problem import Problem
 from lrn_tf.methods import fc_network
-from lrn_tf.methods.columns import Columns
+from lrn_tf.methods.columns import make_columns
 from lrn_tf.methods.fc_network import UNITS
 from lrn_tf.methods.method import count_weights
 from lrn_tf.methods.supervised import Supervised
@@ -45,11 +45,15 @@ class CrossStitch(Supervised):
         super().__init__(problem)
         num_tasks = problem.num_tasks
         self.trunk = fc_network.make_trunk(problem)
-        self.columns = [Columns(num_tasks, units) for units in (UNITS, UNITS, problem.width)]
+        # The last one is given what one task takes.
+        self.columns = [
+            make_columns(num_tasks, self.trunk.output_shape[1], UNITS, alike=True),
+            make_columns(num_tasks, UNITS, UNITS),
+            make_columns(num_tasks, UNITS, problem.width, alike=True),
+        ]
         self.stitches = [Stitch(), Stitch()]
-        self.columns[0].build((None, self.trunk.output_shape[1]))
-        for layer in (*self.columns[1:], *self.stitches):
-            layer.build((None, num_tasks, UNITS))
+        for stitch in self.stitches:
+            stitch.build((None, num_tasks, UNITS))
         layers = (self.trunk, *self.columns, *self.stitches)
         self.weights = [w.value for layer in layers for w in layer.trainable_variables]
 
