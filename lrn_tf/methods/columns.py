@@ -6,9 +6,9 @@ import keras
 
 
 def make_columns(count: int, taken: int, units: int, alike: bool = False) -> keras.layers.EinsumDense:
-    """`K` fully connected layers, built: `[B, K, taken]`, or `[B, taken]` if all get alike, to `[B, K, units]`.
+    """`K` fully connected layers, built: `[B, K, taken]`, or `[B, taken]` for all, to `[B, K, units]`.
 
-    Args: count: K.
+    Args: count: K. alike: whether all get the same.
     """
     # Glorot's bound for one layer's matrix; Keras would take their number for part of its size.
     bound = math.sqrt(6 / (taken + units))
