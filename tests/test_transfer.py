@@ -14,7 +14,7 @@ from lrn_tf.errors import UserError
 from lrn_tf.methods.lrn import LRNMethod
 from lrn_tf.settings import resolve
 from lrn_tf.training import train
-from lrn_tf.training.transfer import as_seen_by, start_from
+from lrn_tf.training.transfer import _other_draw, as_seen_by, start_from
 
 SMALL = dict(pool="mixed", heads="task", dup=2, depth=3, d_model=8, actor="pointer", batch_size=16)
 SMALL |= dict(minibatch_size=16, benchmark="digits_mtl")
@@ -141,6 +141,21 @@ def test_output_modules_are_known_by_what_they_answer(old):
     assert ours == {"out"} and not ours & theirs
     said = start_from(old, method, freeze=False)
     assert f"known before: {len(method.pool)} of {len(method.pool)} modules, 1 of 1 tasks" in said
+
+
+@pytest.mark.parametrize(
+    "before, now, says",
+    [
+        ({}, {}, False),
+        ({}, {"seed": 4}, True),
+        ({"validation": 0.1}, {"validation": 0.1}, False),
+        ({"validation": 0.1}, {"validation": 0.0}, False),  # the test examples were in neither's training
+        ({}, {"validation": 0.1}, True),
+    ],
+)
+def test_it_is_said_where_what_was_learned_may_be_held_out(before, now, says):
+    said = _other_draw(*(resolve({**SMALL, **given}) for given in (before, now)))
+    assert ("it is evaluated on what was learned" in said) == says
 
 
 def test_only_a_router_can_be_started_from(tmp_path):
