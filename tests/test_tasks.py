@@ -16,7 +16,7 @@ from lrn_tf.data.benchmarks import Choice, moments, own
 from lrn_tf.data.examples import DeviceExamples, Examples, prepare_all, shuffled_rows
 from lrn_tf.data.problem import InputSpec, LabelSpace, Problem, TaskSpec
 from lrn_tf.data.tasks import Task
-from lrn_tf.data.together import lots, stratified, together
+from lrn_tf.data.together import draw_lots, stratified, together
 from lrn_tf.errors import UserError
 
 LETTERS = "abcdefgh"
@@ -546,7 +546,7 @@ def test_stratified(fraction):
         count = marked[strata == stratum].sum()
         assert count == (0 if n == 1 else max(1, round(fraction * n))) < n
     # Any member may be marked.
-    often = sum(stratified(np.zeros(10), fraction, lots(rows(10), s)) for s in range(300))
+    often = sum(stratified(np.zeros(10), fraction, draw_lots(rows(10), s)) for s in range(300))
     assert often.min() > 0.5 * 300 * fraction and often.max() < 1.6 * 300 * fraction
 
 

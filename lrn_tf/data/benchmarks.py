@@ -11,7 +11,7 @@ from lrn_tf.data import images as preprocessing
 from lrn_tf.data.examples import Examples, shuffled_rows
 from lrn_tf.data.problem import CLASSES, NUMBERS, SHARED, InputSpec, Problem, TaskSpec
 from lrn_tf.data.tasks import Task
-from lrn_tf.data.together import TEST, Drawn, lots, stratified, together
+from lrn_tf.data.together import TEST, Drawn, draw_lots, stratified, together
 from lrn_tf.errors import UserError
 
 IMAGES = "images"
@@ -190,7 +190,7 @@ def _digits_mtl(choice):
     source = sklearn.datasets.load_digits()
     # The values are whole numbers from 0 to 16.
     images = (15 * source.images[..., None]).astype(np.uint8)
-    held_out = stratified(source.target, TEST, lots(images, choice.seed))
+    held_out = stratified(source.target, TEST, draw_lots(images, choice.seed))
     train, test = (
         _one_vs_all(images, source.target, [np.flatnonzero(part)] * len(DIGIT_TASKS))
         for part in (~held_out, held_out)
@@ -259,7 +259,7 @@ def _mixed_mtl(choice):
     cancer, diabetes = sklearn.datasets.load_breast_cancer(), sklearn.datasets.load_diabetes()
     images = (15 * digits.images[..., None]).astype(np.uint8)
     # The same digits are held out in both of their tasks.
-    held_out = stratified(digits.target, TEST, lots(images, choice.seed))
+    held_out = stratified(digits.target, TEST, draw_lots(images, choice.seed))
     names = tuple(map(str, range(10)))
 
     def of_digits(name, x):
@@ -310,7 +310,7 @@ def _hold_out(examples, drawn, fraction, seed):
     by_input = zip(_by_input(examples, drawn), examples.inputs, drawn.strata, strict=True)
     for mine, array, strata in by_input:
         used = np.unique(examples.row[mine])
-        marked = stratified(strata[used], fraction, lots(array[used], seed))
+        marked = stratified(strata[used], fraction, draw_lots(array[used], seed))
         held_out |= mine & np.isin(examples.row, used[marked])
     return examples.some(~held_out), examples.some(held_out)
 

@@ -119,7 +119,7 @@ def _parted(tasks, seed):
             continue
         if id(task.x) not in held_out:
             same = [other.y for other in tasks if other.x is task.x]
-            marked = _held_out(same, lots(task.x, seed))
+            marked = _held_out(same, draw_lots(task.x, seed))
             held_out[id(task.x)] = marked, task.x[~marked], task.x[marked]
         marked, train_x, test_x = held_out[id(task.x)]
         if not is_asked(task.y[marked]).any():
@@ -190,7 +190,7 @@ def _joined(parts, of_task):
     return Examples(np.concatenate(row), task, target, tuple(inputs)), tuple(strata)
 
 
-def lots(x: np.ndarray, seed: int) -> np.ndarray:
+def draw_lots(x: np.ndarray, seed: int) -> np.ndarray:
     """What decides which examples are held out: a number of each, uint64 `[n]`.
 
     It comes from what the example is shown, and from nothing else but the seed: a run that starts from

@@ -78,12 +78,11 @@ class GroupedAdam:
         powers = self._update_stacks(
             [[g for g in kind if not isinstance(g, list)] for kind in gradients], used, learning_rate
         )
-        powers = [tf.unstack(p) for p in powers]
+        powers, kept = [tf.unstack(p) for p in powers], 1.0 - self._decay * learning_rate
         with tf.device("CPU:0"):
             used = tf.unstack(used, self.counts.shape[0])
         for modules, slots in self._by_kind(gradients):
             large = [slot for slot in slots if not is_stack(slot[0])]
-            kept = 1.0 - self._decay * learning_rate
             for i, m in enumerate(modules if large else ()):
                 mine = [[variables[i] for variables in slot] for slot in large]
                 update = functools.partial(
