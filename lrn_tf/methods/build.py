@@ -42,7 +42,8 @@ def build(problem: Problem, settings: Settings, kinds=None) -> Method:
     Args:
         problem: what it shall learn.
         settings: of the run.
-        kinds: the kinds of its modules, or what makes them of a problem and dup; None for a built-in pool.
+        kinds: the kinds of its modules, or what makes them of a problem and dup; or the pool, if
+            it is there already; None for a built-in pool.
 
     Raises:
         UserError: the settings and the problem do not go together.

@@ -115,4 +115,6 @@ class Modular:
 
 def pool_of(problem: Problem, settings: Settings, kinds=None) -> Pool:
     """The pool that the settings ask for; `kinds` as in `lrn_tf.methods.build.build`."""
+    if isinstance(kinds, Pool):
+        return kinds
     return make_pool(POOLS[settings.pool] if kinds is None else kinds, problem, settings)

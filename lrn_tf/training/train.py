@@ -20,6 +20,7 @@ from lrn_tf.devices.start import find_devices
 from lrn_tf.errors import UserError
 from lrn_tf.methods.build import build, describe
 from lrn_tf.methods.method import Method
+from lrn_tf.methods.modular import pool_of
 from lrn_tf.methods.network import LRN
 from lrn_tf.methods.restore import restore_method
 from lrn_tf.settings import BENCHMARKS, LRNS, MODULAR, Settings, resolve
@@ -111,6 +112,8 @@ def run(settings: Settings, source: Callable[..., Drawn] | None = None, kinds=No
         if settings.init_from:
             known, problem = _begun_with(settings, workdir, kinds)
             benchmark = dataclasses.replace(benchmark, problem=as_seen_by(problem, benchmark.problem))
+        if settings.method in MODULAR:  # made once: to count its weights, layers are built
+            kinds = pool_of(benchmark.problem, settings, kinds)
         if first:
             _say_of_heads(settings, benchmark.problem)
             describe(benchmark, settings, kinds)
