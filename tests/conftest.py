@@ -31,7 +31,7 @@ if "TF_XLA_FLAGS" not in os.environ:
     )
 
 import pytest
-from forked import Forked, run_graphs_as_traced
+from forked import Forked, look_for_garbage_less, run_graphs_as_traced
 
 from lrn_tf.main import train
 from lrn_tf.settings import resolve
@@ -121,10 +121,7 @@ def pytest_collection():
 
 
 def pytest_collection_finish():
-    """What tests leave is collected, but not as often as it would be: a graph is many small objects."""
-    gc.freeze()
-    gc.set_threshold(20_000, 10, 10)
-    gc.enable()
+    look_for_garbage_less()
 
 
 def pytest_collection_modifyitems(items):

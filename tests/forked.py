@@ -215,6 +215,14 @@ def run_graphs_as_traced(so=True):
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": so})
 
 
+def look_for_garbage_less():
+    """After imports: these are no garbage, and to look through them would write to what copies share."""
+    gc.freeze()
+    # What comes then is collected, but not as often as it would be: a graph is many small objects.
+    gc.set_threshold(20_000, 10, 10)
+    gc.enable()
+
+
 def serve():
     gc.disable()
     # Imported, but not yet used: it has no threads that a fork would lose.
@@ -232,10 +240,7 @@ def serve():
     run_graphs_as_traced()
     logging.set_verbosity(logging.ERROR)  # as `lrn_tf.devices.start` does
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # What is imported is no garbage: no copy needs to look through it, which would write to its memory too.
-    gc.freeze()
-    gc.set_threshold(20_000, 10, 10)
-    gc.enable()
+    look_for_garbage_less()
     for line in sys.stdin:
         request = json.loads(line)
         if isinstance(request, int):

@@ -13,7 +13,7 @@ from typing import Any
 from absl import flags
 
 from lrn_tf.errors import UserError
-from lrn_tf.settings import Settings, resolve
+from lrn_tf.settings import Settings, of_method, resolve
 from lrn_tf.storage.runs import Group, Run, read
 from lrn_tf.storage.workdir import Workdir
 from lrn_tf.training.stop import Stop
@@ -63,6 +63,14 @@ def refuse(given: dict[str, Any], names: Sequence[str], by: str = "this program"
     for name in names:
         if name in given:
             raise UserError(f"--{name}={given[name]} is set or varied by {by}; leave it out")
+
+
+def one_network(given: dict[str, Any]) -> dict[str, Any]:
+    """Those settings for a network that all tasks share (--method=unrouted).
+
+    Without a core, of which it is the only learner: all other modules would be moved along with it.
+    """
+    return {**of_method(given, "unrouted"), "paths": "shared", "core": 0.0}
 
 
 def groups_of(wanted: dict[str, list[Settings]], found: dict[Settings, Run]) -> list[Group]:

@@ -16,7 +16,7 @@ from absl import flags
 
 from lrn_tf import main as lrn_main
 from lrn_tf.errors import UserError
-from lrn_tf.settings import Settings, of_method
+from lrn_tf.settings import Settings
 from lrn_tf.storage.runs import Run
 
 PRICES = flags.DEFINE_list("prices", ["0", "1", "2", "4", "8"], "Nats per GFLOP")
@@ -37,8 +37,7 @@ def plan() -> dict[Settings, str]:
         priced = {**given, "method": "lrn", "price": price}
         wanted |= dict.fromkeys(grid.each_seed(priced, output / f"price_{price:g}"), f"price {price:g}")
     for depth in depths:
-        # Without a core, of which it is the only learner: all other modules would be moved along with it.
-        fixed = {**of_method(given, "unrouted"), "core": 0.0, "depth": depth}
+        fixed = {**grid.one_network(given), "depth": depth}
         wanted |= dict.fromkeys(grid.each_seed(fixed, output / f"depth_{depth}"), f"depth {depth}")
     return wanted
 

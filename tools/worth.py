@@ -39,8 +39,7 @@ def plan() -> dict[str, list[Settings]]:
     unrouted = of_method(given, "unrouted")
     ways = {
         "lrn": given,
-        # Without a core, of which it is the only learner: all other modules would be moved along with it.
-        "one network": {**unrouted, "paths": "shared", "core": 0.0},
+        "one network": grid.one_network(given),
         "a random path for each task": {**unrouted, "paths": "task"},
     }
     if OWN_DUP.value:

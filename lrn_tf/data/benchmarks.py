@@ -113,18 +113,23 @@ def load(source: Callable[[Choice], Drawn], choice: Choice) -> Benchmark:
         raise UserError(f"--image_size={choice.image_size} has no images to resize; leave it out")
     if choice.validation:
         train, test = _hold_out(train, drawn, choice.validation, choice.seed)
-        if asks_nothing := set(range(len(drawn.tasks))) - set(test.task.tolist()):
+        if name := _left_out(drawn, test):
             raise UserError(
-                f"--validation={choice.validation} leaves task {drawn.tasks[min(asks_nothing)].name!r} no"
-                " examples to evaluate on; choose a larger share, or 0"
+                f"--validation={choice.validation} leaves task {name!r} no examples to evaluate on; choose"
+                " a larger share, or 0"
             )
     if choice.examples:
         train = _some(train, choice.examples, np.random.default_rng((choice.seed, 2)))
     train, test = (_packed(part, drawn, choice.image_size) for part in (train, test))
-    missing = set(range(len(drawn.tasks))) - set(train.task.tolist())
-    if missing and not choice.examples:
-        raise UserError(f"task {drawn.tasks[min(missing)].name!r} has no training examples; add some")
+    if (name := _left_out(drawn, train)) and not choice.examples:
+        raise UserError(f"task {name!r} has no training examples; add some")
     return Benchmark(_problem(drawn, train, choice.heads), train, test, drawn.notes)
+
+
+def _left_out(drawn, examples):
+    """The name of the first task that has none of the examples; empty if all have some."""
+    there = set(examples.task.tolist())
+    return next((task.name for k, task in enumerate(drawn.tasks) if k not in there), "")
 
 
 def own(name: str, tasks: Sequence[Task]) -> Callable[[Choice], Drawn]:

@@ -334,27 +334,23 @@ def describe(pool: Pool | None) -> list[str]:
         return []
     lines = []
     for k, kind in enumerate(pool.kinds):
-        layer = pool.without_values(k)
-        weights = ", ".join(_shape(tuple(v.shape)) for v in layer.trainable_variables) or "none"
+        weights = ", ".join(_shape(shape) for shape in pool.weight_shapes(k)) or "none"
         serves = f", for {', '.join(kind.serves)}" if kind.serves else ""
         serves += f", given {kind.given}" if kind.given else ""
         lines.append(
             f"{kind.name}: {kind.role}, {_shape(kind.input)} to {_shape(kind.output)}, {kind.count} modules"
-            f" of {_parts(layer)} with weights {weights}{serves}"
+            f" of {_parts(pool.without_values(k))} with weights {weights}{serves}"
         )
     return lines
 
 
 def _parts(layer):
     """The classes of the layers in a layer, each once, and their activations."""
-    inner = [
-        x for x in layer._flatten_layers() if not isinstance(x, keras.Sequential | keras.layers.InputLayer)
-    ]
-    activations = [getattr(getattr(x, "activation", None), "__name__", "linear") for x in inner]
-    said = [
-        type(x).__name__ + (f" ({activation})" if activation != "linear" else "")
-        for x, activation in zip(inner, activations, strict=True)
-    ]
+    said = []
+    for inner in layer._flatten_layers():
+        if not isinstance(inner, keras.Sequential | keras.layers.InputLayer):
+            activation = getattr(getattr(inner, "activation", None), "__name__", "linear")
+            said.append(type(inner).__name__ + (f" ({activation})" if activation != "linear" else ""))
     return ", ".join(dict.fromkeys(said))
 
 

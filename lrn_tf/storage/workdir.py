@@ -179,14 +179,18 @@ class Workdir:
         """The lines of metrics.jsonl; none before the first evaluation."""
         return read_lines(self.metrics) if self.metrics.exists() else []
 
-    def rewind_metrics(self, step: int, steps_per_epoch: int) -> None:
-        """Forgets lines written after `step`, and that of an epoch which --max_steps cut short."""
+    def rewind_metrics(self, step: int, steps_per_epoch: int) -> list[EpochMetrics]:
+        """Forgets lines written after `step`, and that of an epoch which --max_steps cut short.
+
+        Returns the others.
+        """
         kept = [
             line for line in self.read_metrics() if line.step <= step and line.step % steps_per_epoch == 0
         ]
         if self.metrics.exists():
             with self._writing_metrics():
                 replace(self.metrics, "".join(line.to_json() + "\n" for line in kept))
+        return kept
 
 
 def _short(value):

@@ -28,17 +28,17 @@ def evaluate(run: Run, tasks: Any = None, pool: Any = None) -> Shown:
         UserError: there is no checkpoint, or the examples or the pool are missing or others.
     """
     settings, problem = run.asked, run.about["problem"]
-    if tasks and isinstance(tasks, str):
-        settings = dataclasses.replace(settings, benchmark=tasks)
-    elif not tasks and settings.benchmark not in BENCHMARKS and ":" in settings.benchmark:
+    if not tasks and settings.benchmark not in BENCHMARKS and ":" in settings.benchmark:
         raise UserError(
             f"the examples of {run.folder} are made by {settings.benchmark}, which a run does not start by"
             f" itself; give it with --benchmark=FILE.py:FUNCTION if you trust it"
         )
     if tasks and not isinstance(tasks, str):
-        data = benchmarks.load(benchmarks.own(problem.name, tasks), benchmarks.choice_of(settings))
+        named, choice = benchmarks.own(problem.name, tasks), benchmarks.choice_of(settings)
     else:
-        data = benchmarks.load(*benchmarks.asked(settings))
+        settings = dataclasses.replace(settings, benchmark=tasks or settings.benchmark)
+        named, choice = benchmarks.asked(settings)
+    data = benchmarks.load(named, choice)
     if settings.init_from:  # whose inputs are standardised as those of the run that it started from
         data = dataclasses.replace(data, problem=as_seen_by(problem, data.problem))
     if different := differences(problem, data.problem):

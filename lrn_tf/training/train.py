@@ -115,7 +115,8 @@ def run(settings: Settings, source: Callable[..., Drawn] | None = None, kinds=No
         if settings.method in MODULAR:  # made once: to count its weights, layers are built
             kinds = pool_of(benchmark.problem, settings, kinds)
         if first:
-            _say_of_heads(settings, benchmark.problem)
+            notes = *_of_heads(settings, benchmark.problem), *benchmark.notes
+            benchmark = dataclasses.replace(benchmark, notes=notes)
             describe(benchmark, settings, kinds)
         print(f"device: {device}{distribution.describe(strategy)}", file=sys.stderr)
         with distribution.building(strategy):
@@ -141,18 +142,17 @@ def _check_of_use(settings, problem):
             raise UserError(f"--{name}={value} has no {what}; leave it out")
 
 
-def _say_of_heads(settings, problem):
-    """Says so where tasks share output modules by chance: they ask for as many classes, but other ones."""
+def _of_heads(settings, problem):
+    """A note, if two tasks share output modules by chance: they ask for as many classes, but other ones."""
     if settings.benchmark in BENCHMARKS or settings.method not in MODULAR:
         return
     first = {}
     for task, space in zip(problem.tasks, problem.space_of, strict=True):
         other = first.setdefault(space, task)
         if not set(other.answers) & set(task.answers):
-            print(
-                f"{problem.name}: {other.name} and {task.name} share output modules, though their answers"
-                " have other names; --heads=task parts them",
-                file=sys.stderr,
+            yield (
+                f"{other.name} and {task.name} share output modules, though their answers have other names;"
+                " --heads=task parts them"
             )
             return
 

@@ -132,8 +132,9 @@ class Trainer:
         step = int(self._step) if restored else 0
         if first:
             if not restored or step < self.last_step:
-                self.workdir.rewind_metrics(step, self.steps_per_epoch)
-            lines = self.workdir.read_metrics()
+                lines = self.workdir.rewind_metrics(step, self.steps_per_epoch)
+            else:
+                lines = self.workdir.read_metrics()
             self._last_evaluated = lines[-1].step if lines else 0
         if not restored:
             steps = f"{self.last_step:,} steps, {self.steps_per_epoch:,} an epoch"
