@@ -10,7 +10,8 @@ from absl import flags
 
 from lrn_tf import program
 from lrn_tf.devices.start import import_tensorflow
-from lrn_tf.settings import BENCHMARKS, GROUPS, METHODS, PRESETS, Settings, resolve
+from lrn_tf.settings.resolve import PRESETS, resolve
+from lrn_tf.settings.table import BENCHMARKS, GROUPS, METHODS, Settings
 from lrn_tf.storage.workdir import Workdir
 
 

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from absl import app, flags
 
 from lrn_tf.errors import UserError, printable
-from lrn_tf.settings import GROUPS, check_text
+from lrn_tf.settings.resolve import check_text
+from lrn_tf.settings.table import GROUPS
 
 HELP = "--help", "-help", "-h"
 PROGRAMS = {

@@ -34,7 +34,7 @@ import pytest
 from forked import Forked, look_for_garbage_less, run_graphs_as_traced
 
 from lrn_tf.main import train
-from lrn_tf.settings import resolve
+from lrn_tf.settings.resolve import resolve
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -5,7 +5,8 @@ import json
 import pathlib
 
 from lrn_tf.data.problem import CLASSES, LABELS, NUMBERS, InputSpec, Problem, TaskSpec
-from lrn_tf.settings import LRNS, resolve
+from lrn_tf.settings.resolve import resolve
+from lrn_tf.settings.table import LRNS
 from lrn_tf.storage.config import Config
 from lrn_tf.storage.files import SEAL, seal
 from lrn_tf.storage.metrics import EpochMetrics, Routes

@@ -3,7 +3,7 @@
 import pathlib
 
 from lrn_tf.main import train
-from lrn_tf.settings import resolve
+from lrn_tf.settings.resolve import resolve
 
 TASKS = """
 import numpy as np

@@ -12,7 +12,7 @@ from made_runs import ABOUT
 
 from lrn_tf import main
 from lrn_tf.errors import UserError
-from lrn_tf.settings import resolve
+from lrn_tf.settings.resolve import resolve
 from lrn_tf.storage.workdir import Workdir
 from lrn_tf.training import train
 
@@ -100,7 +100,7 @@ def test_flags_are_answered_before_anything_slow_is_imported(folder, argument):
     """Neither a mistyped flag nor --help should cost the seconds that TensorFlow takes."""
     ended = command(folder, argument, options=["-X", "importtime"])
     imported = {line.split("|")[-1].strip() for line in ended.stderr.splitlines() if "|" in line}
-    assert "lrn_tf.settings" in imported
+    assert "lrn_tf.settings.resolve" in imported
     slow = {"tensorflow", "keras", "numpy", "matplotlib", "sklearn", "tensorflow_datasets"}
     assert not imported & slow
 

@@ -11,10 +11,10 @@ import pytest
 import sklearn.datasets
 import tensorflow as tf
 
-from lrn_tf import settings
 from lrn_tf.data import benchmarks, data_sets, mini_imagenet
 from lrn_tf.data.tasks import Task
 from lrn_tf.errors import UserError
+from lrn_tf.settings.resolve import resolve
 
 DATA = pathlib.Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 FOLDERS = mini_imagenet.manual_folder(DATA)
@@ -42,7 +42,7 @@ COARSE = np.array(
 
 
 def load(benchmark, **given):
-    return benchmarks.load(*benchmarks.asked(settings.resolve({"benchmark": benchmark, **given})))
+    return benchmarks.load(*benchmarks.asked(resolve({"benchmark": benchmark, **given})))
 
 
 @pytest.fixture(scope="module", autouse=True)

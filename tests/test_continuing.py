@@ -17,7 +17,7 @@ from tiny_run import (
 
 from lrn_tf.errors import UserError
 from lrn_tf.main import train
-from lrn_tf.settings import resolve
+from lrn_tf.settings.resolve import resolve
 from lrn_tf.storage.checkpoints import Checkpoints
 from lrn_tf.storage.workdir import Workdir
 

@@ -11,7 +11,7 @@ from lrn_tf.methods.build import build
 from lrn_tf.methods.unrouted import Unrouted
 from lrn_tf.modules.pool import OUTPUT
 from lrn_tf.modules.weights import LARGE, is_stack, split
-from lrn_tf.settings import resolve
+from lrn_tf.settings.resolve import resolve
 
 SMALL = dict(method="unrouted", paths="task", depth=4)
 

@@ -29,7 +29,7 @@ from lrn_tf.errors import UserError
 from lrn_tf.learning.objectives import Objectives
 from lrn_tf.results import curves
 from lrn_tf.serving.card import describe, readme
-from lrn_tf.settings import resolve
+from lrn_tf.settings.resolve import resolve
 from lrn_tf.storage import files
 from lrn_tf.storage.runs import group, read, table
 from lrn_tf.storage.workdir import Workdir

@@ -13,7 +13,7 @@ from tiny_run import checkpoint_steps, lines
 
 from lrn_tf.devices import distribution
 from lrn_tf.errors import UserError
-from lrn_tf.settings import resolve
+from lrn_tf.settings.resolve import resolve
 
 SMALL = ("--batch_size=32",)
 # A worker waits no longer than this for one that is gone; it takes ten seconds.

@@ -33,7 +33,7 @@ from lrn_tf.serving import operations
 from lrn_tf.serving.card import CARD
 from lrn_tf.serving.export import export
 from lrn_tf.serving.served import Served
-from lrn_tf.settings import resolve
+from lrn_tf.settings.resolve import resolve
 from lrn_tf.storage import files
 from lrn_tf.storage.runs import read
 

@@ -18,7 +18,7 @@ from lrn_tf.errors import UserError
 from lrn_tf.methods import build
 from lrn_tf.results import curves
 from lrn_tf.serving.export import export
-from lrn_tf.settings import resolve
+from lrn_tf.settings.resolve import resolve
 from lrn_tf.storage import files, runs
 from lrn_tf.storage.workdir import Workdir
 from lrn_tf.training import trainer

@@ -6,7 +6,7 @@ from as_on_gpu import as_on_gpu
 
 from lrn_tf.data.benchmarks import asked, load
 from lrn_tf.methods.build import build
-from lrn_tf.settings import resolve
+from lrn_tf.settings.resolve import resolve
 from lrn_tf.storage.workdir import Workdir
 from lrn_tf.training.trainer import Trainer
 

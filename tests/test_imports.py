@@ -16,7 +16,7 @@ ROOM_OF = {path: path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path
 ROOMS = sorted(set(ROOM_OF.values()))
 FOLDERS = sorted({room for path, room in ROOM_OF.items() if path.parent != PACKAGE})
 # Files beside the folders that folders may import; all others there are programs, and the package itself.
-FOR_ALL = {"errors", "settings"}
+FOR_ALL = {"errors"}
 MOST_ROOMS, MOST_FLOORS, MOST_FILES_AT_THE_TOP = 20, 7, 9
 
 

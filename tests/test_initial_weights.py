@@ -10,7 +10,8 @@ from small_pools import problem
 
 from lrn_tf.data.problem import CLASSES, NUMBERS
 from lrn_tf.methods.build import METHODS, build
-from lrn_tf.settings import LRNS, resolve
+from lrn_tf.settings.resolve import resolve
+from lrn_tf.settings.table import LRNS
 
 IMAGES = problem([("images", (8, 8, 1))], [("images", CLASSES, 2)] * 7)
 BY_TASK = problem([("images", (8, 8, 1))], [("images", CLASSES, 2)] * 7, heads="task")

@@ -25,7 +25,7 @@ from lrn_tf.modules.task_paths import kinds_of_tasks, paths_of_tasks
 from lrn_tf.modules.weights import split
 from lrn_tf.router.actors import DecoderActor, PointerActor
 from lrn_tf.router.episodes import Episodes, revisit
-from lrn_tf.settings import resolve
+from lrn_tf.settings.resolve import resolve
 
 BATCH, DEPTH = 32, 4
 SETTINGS = resolve(dict(dup=2, depth=DEPTH, d_model=16, batch_size=BATCH, minibatch_size=16, ppo_epochs=2))

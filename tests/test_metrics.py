@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from made_runs import MIXED, ONLY_NUMBERS, metrics
 from wild import wild
 
-from lrn_tf.settings import FLOAT32_MAX
+from lrn_tf.settings.table import FLOAT32_MAX
 from lrn_tf.storage.metrics import SPLITS, EpochMetrics, Routes
 
 

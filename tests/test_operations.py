@@ -21,7 +21,8 @@ from lrn_tf.methods.build import build
 from lrn_tf.serving.card import CARD
 from lrn_tf.serving.operations import COMPUTING, SERVING, more_than_computing, only_computing
 from lrn_tf.serving.served import Served
-from lrn_tf.settings import METHODS, POOLS, resolve
+from lrn_tf.settings.resolve import resolve
+from lrn_tf.settings.table import METHODS, POOLS
 from lrn_tf.storage import files
 
 IMAGE = InputSpec("images", (8, 8, 3), "uint8", (100.0, 90.0, 80.0), (50.0, 40.0, 30.0))

@@ -10,7 +10,7 @@ from lrn_tf import main
 from lrn_tf.errors import UserError
 from lrn_tf.serving import export as export_module
 from lrn_tf.serving.export import CARD, export
-from lrn_tf.settings import resolve
+from lrn_tf.settings.resolve import resolve
 from lrn_tf.storage import files
 
 

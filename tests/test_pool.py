@@ -25,7 +25,7 @@ from lrn_tf.modules.pool import (
     describe,
     module_names,
 )
-from lrn_tf.settings import resolve
+from lrn_tf.settings.resolve import resolve
 from lrn_tf.storage.config import unlike_pools
 
 IMAGE = (4, 4, 1)

@@ -23,7 +23,7 @@ from lrn_tf.methods.build import build
 from lrn_tf.report import report
 from lrn_tf.results import page, report_sections
 from lrn_tf.results.evaluation import Evaluation, Evaluator
-from lrn_tf.settings import resolve
+from lrn_tf.settings.resolve import resolve
 from lrn_tf.storage.runs import read
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}

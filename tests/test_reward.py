@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from lrn_tf.learning.reward import module_bonus, rewards
-from lrn_tf.settings import Settings
+from lrn_tf.settings.table import Settings
 
 MODULES, DEPTH, BATCH = 6, 4, 20
 PASS = MODULES

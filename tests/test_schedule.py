@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from lrn_tf.learning.schedule import WARM_UP, learning_rate
-from lrn_tf.settings import LRNS, SGD_METHODS, resolve
+from lrn_tf.settings.resolve import resolve
+from lrn_tf.settings.table import LRNS, SGD_METHODS
 
 
 def rates(settings, last=1000, steps_per_epoch=10):

@@ -16,17 +16,9 @@ import lrn_tf
 from lrn_tf import main
 from lrn_tf.errors import UserError
 from lrn_tf.program import PROGRAMS
-from lrn_tf.settings import (
-    GROUPS,
-    LRNS,
-    METHODS,
-    MODULAR,
-    SGD_METHODS,
-    Settings,
-    defaults,
-    own_function,
-    resolve,
-)
+from lrn_tf.settings.own_code import own_function
+from lrn_tf.settings.resolve import defaults, resolve
+from lrn_tf.settings.table import GROUPS, LRNS, METHODS, MODULAR, SGD_METHODS, Settings
 
 FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
 FLAG_FILES = pathlib.Path(__file__).parents[1] / "flags"

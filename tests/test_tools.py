@@ -18,7 +18,7 @@ from made_runs import make_run
 import lrn_tf
 from lrn_tf.data.benchmarks import asked, load
 from lrn_tf.errors import UserError
-from lrn_tf.settings import resolve
+from lrn_tf.settings.resolve import resolve
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,7 @@ from lrn_tf.data.problem import InputSpec, Problem, TaskSpec
 from lrn_tf.data.tasks import Task
 from lrn_tf.errors import UserError
 from lrn_tf.methods.lrn import LRNMethod
-from lrn_tf.settings import resolve
+from lrn_tf.settings.resolve import resolve
 from lrn_tf.training import train
 from lrn_tf.training.transfer import _other_draw, as_seen_by, start_from
 

@@ -16,7 +16,8 @@ from lrn_tf.methods import fc_network
 from lrn_tf.methods.build import METHODS, build, describe
 from lrn_tf.methods.method import count_weights
 from lrn_tf.modules.dispatch import Modules
-from lrn_tf.settings import SGD_METHODS, resolve
+from lrn_tf.settings.resolve import resolve
+from lrn_tf.settings.table import SGD_METHODS
 from lrn_tf.storage.workdir import Workdir
 from lrn_tf.training.trainer import Trainer
 

@@ -13,7 +13,7 @@ from lrn_tf.data.benchmarks import asked, load
 from lrn_tf.data.examples import DeviceExamples, shuffled_rows
 from lrn_tf.methods.build import build
 from lrn_tf.methods.unrouted import Unrouted
-from lrn_tf.settings import resolve
+from lrn_tf.settings.resolve import resolve
 from lrn_tf.training import train
 
 

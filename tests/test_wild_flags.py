@@ -15,7 +15,7 @@ from wild import wild
 
 from lrn_tf import predict
 from lrn_tf.errors import UserError
-from lrn_tf.settings import Settings
+from lrn_tf.settings.table import Settings
 
 FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
 # What is no UTF-8 in an argument comes as a lone surrogate.

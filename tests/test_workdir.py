@@ -15,7 +15,8 @@ from made_runs import ABOUT, MIXED, POOL, change_settings, metrics
 
 from lrn_tf.data.problem import differences
 from lrn_tf.errors import UserError
-from lrn_tf.settings import Settings, resolve
+from lrn_tf.settings.resolve import resolve
+from lrn_tf.settings.table import Settings
 from lrn_tf.storage import workdir as workdir_module
 from lrn_tf.storage.config import unlike
 from lrn_tf.storage.files import seal
@@ -402,7 +403,7 @@ def test_settings_of_a_stranger_are_told_in_one_line(folder):
 
 HOLDER = """
 import sys, time
-from lrn_tf.settings import resolve
+from lrn_tf.settings.resolve import resolve
 from lrn_tf.storage.workdir import Workdir
 with Workdir(resolve({"workdir": sys.argv[1]})).lock():
     print("locked", flush=True)

@@ -14,7 +14,7 @@ from lrn_tf.data.problem import CLASSES, InputSpec, Problem, TaskSpec
 from lrn_tf.methods.method import Prediction
 from lrn_tf.modules.built_in import paper
 from lrn_tf.modules.pool import Pool
-from lrn_tf.settings import resolve
+from lrn_tf.settings.resolve import resolve
 from lrn_tf.storage.workdir import Workdir
 from lrn_tf.training.trainer import Trainer
 

@@ -15,7 +15,7 @@ from apart import tasks_of
 
 import lrn_tf
 from lrn_tf.data.benchmarks import asked, load
-from lrn_tf.settings import resolve
+from lrn_tf.settings.resolve import resolve
 
 BLOCK = 8  # pixels; to make images smaller mixes what lies at the edges of blocks
 

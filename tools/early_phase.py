@@ -36,7 +36,7 @@ from lrn_tf.learning.schedule import learning_rate
 from lrn_tf.methods.build import build
 from lrn_tf.modules.weights import split
 from lrn_tf.results.evaluation import task_information
-from lrn_tf.settings import LRNS
+from lrn_tf.settings.table import LRNS
 from lrn_tf.training.train import start
 
 EVERY = flags.DEFINE_integer("every", 130, "Steps between measurements", lower_bound=1)

@@ -16,7 +16,7 @@ from absl import flags
 from lrn_tf import main as lrn_main
 from lrn_tf.errors import UserError
 from lrn_tf.results import curves
-from lrn_tf.settings import LRNS, Settings
+from lrn_tf.settings.table import LRNS, Settings
 from lrn_tf.storage import runs
 
 FIGURE = flags.DEFINE_enum("figure", None, list("234567"), "Which figure of the paper")

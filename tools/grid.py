@@ -13,7 +13,8 @@ from typing import Any
 from absl import flags
 
 from lrn_tf.errors import UserError
-from lrn_tf.settings import Settings, of_method, resolve
+from lrn_tf.settings.resolve import resolve
+from lrn_tf.settings.table import Settings, of_method
 from lrn_tf.storage.runs import Group, Run, read
 from lrn_tf.storage.workdir import Workdir
 from lrn_tf.training.stop import Stop

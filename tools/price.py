@@ -16,7 +16,7 @@ from absl import flags
 
 from lrn_tf import main as lrn_main
 from lrn_tf.errors import UserError
-from lrn_tf.settings import Settings
+from lrn_tf.settings.table import Settings
 from lrn_tf.storage.runs import Run
 
 PRICES = flags.DEFINE_list("prices", ["0", "1", "2", "4", "8"], "Nats per GFLOP")

@@ -36,7 +36,8 @@ from lrn_tf.learning.objectives import Objectives
 from lrn_tf.methods.build import build
 from lrn_tf.methods.fc_network import LAYERS
 from lrn_tf.results import curves
-from lrn_tf.settings import LRNS, of_method, resolve
+from lrn_tf.settings.resolve import resolve
+from lrn_tf.settings.table import LRNS, of_method
 from lrn_tf.training.train import start
 
 OUTPUT = flags.DEFINE_string("output", "scaling", "Folder of scaling.csv and scaling.png")

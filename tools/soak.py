@@ -20,7 +20,8 @@ from grid import start
 
 from lrn_tf import main as lrn_main
 from lrn_tf.errors import UserError
-from lrn_tf.settings import Settings, resolve
+from lrn_tf.settings.resolve import resolve
+from lrn_tf.settings.table import Settings
 from lrn_tf.storage.metrics import EpochMetrics
 from lrn_tf.storage.workdir import read_lines
 

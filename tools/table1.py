@@ -17,7 +17,7 @@ from absl import flags
 
 from lrn_tf import main as lrn_main
 from lrn_tf.results import curves
-from lrn_tf.settings import LRNS, SGD_METHODS, Settings, of_method
+from lrn_tf.settings.table import LRNS, SGD_METHODS, Settings, of_method
 from lrn_tf.storage import files, runs
 
 grid.define_flags("table1")

@@ -20,7 +20,7 @@ from absl import flags
 from lrn_tf import main as lrn_main
 from lrn_tf.errors import UserError
 from lrn_tf.results import curves
-from lrn_tf.settings import Settings, of_method
+from lrn_tf.settings.table import Settings, of_method
 from lrn_tf.storage import runs
 
 SIZES = flags.DEFINE_list("sizes", ["0"], "Numbers of training examples, of all tasks together; 0 is all")

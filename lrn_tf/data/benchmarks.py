@@ -63,7 +63,7 @@ class Benchmark:
     def batches(self, settings, epoch: int) -> np.ndarray:
         """The rows of the training examples in each batch of an epoch, int32 `[steps, B]`.
 
-        `settings` is a `lrn_tf.settings.Settings`.
+        `settings` is a `lrn_tf.settings.table.Settings`.
         """
         return shuffled_rows(self.train.task, settings.batch_size, settings.seed, epoch, settings.sampling)
 
@@ -82,12 +82,12 @@ class Choice:
 
 
 def choice_of(settings) -> Choice:
-    """The choice that a `lrn_tf.settings.Settings` makes."""
+    """The choice that a `lrn_tf.settings.table.Settings` makes."""
     return Choice(**{field.name: getattr(settings, field.name) for field in dataclasses.fields(Choice)})
 
 
 def asked(settings) -> tuple[Callable[[Choice], Drawn], Choice]:
-    """What `load` needs, of a `lrn_tf.settings.Settings`."""
+    """What `load` needs, of a `lrn_tf.settings.table.Settings`."""
     choice, name = choice_of(settings), settings.benchmark
     if name in LOADERS:
         return LOADERS[name], choice

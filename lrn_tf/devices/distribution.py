@@ -7,7 +7,7 @@ import os
 import tensorflow as tf
 
 from lrn_tf.errors import UserError
-from lrn_tf.settings import Settings
+from lrn_tf.settings.table import Settings
 
 # What TensorFlow raises in a worker while others are gone.
 LOST = (

@@ -2,7 +2,7 @@
 
 import math
 
-from lrn_tf.settings import Settings
+from lrn_tf.settings.table import Settings
 
 WARM_UP = 0.25  # the part of a one_cycle run in which the rate rises
 

@@ -19,7 +19,7 @@ from lrn_tf.methods.method import Method
 from lrn_tf.methods.random_route import RandomRoute
 from lrn_tf.methods.routing import RoutingNetwork
 from lrn_tf.methods.unrouted import Unrouted
-from lrn_tf.settings import Settings
+from lrn_tf.settings.table import Settings
 
 # Where Linux says what a container may use.
 CONTAINER = pathlib.Path("/sys/fs/cgroup/memory.max")

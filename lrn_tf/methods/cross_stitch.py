@@ -14,7 +14,7 @@ from lrn_tf.methods.columns import make_columns
 from lrn_tf.methods.fc_network import UNITS
 from lrn_tf.methods.method import count_weights
 from lrn_tf.methods.supervised import Supervised
-from lrn_tf.settings import Settings
+from lrn_tf.settings.table import Settings
 
 # How much of its own column a layer takes in at first; the others share the rest (ours; Misra et al. found
 # that a start near the own column is best).

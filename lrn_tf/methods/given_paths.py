@@ -5,7 +5,7 @@ import tensorflow as tf
 from lrn_tf.data.problem import Problem
 from lrn_tf.methods.fc_network import FCNetwork
 from lrn_tf.methods.supervised import Supervised
-from lrn_tf.settings import Settings
+from lrn_tf.settings.table import Settings
 
 
 class GivenPaths(Supervised):

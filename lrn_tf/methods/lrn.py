@@ -17,7 +17,7 @@ from lrn_tf.modules.pool import Pool
 from lrn_tf.modules.task_paths import kinds_of_tasks, paths_of_tasks
 from lrn_tf.router.episodes import Episodes, revisit, route
 from lrn_tf.router.router import Router, actor_for
-from lrn_tf.settings import Settings
+from lrn_tf.settings.table import Settings
 
 # The router's learning rate while it imitates: --learning_rate may begin with 0.
 IMITATION_RATE = 3e-4

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from lrn_tf.data.problem import Problem
 from lrn_tf.modules.pool import Pool
-from lrn_tf.settings import Settings
+from lrn_tf.settings.table import Settings
 
 
 class Prediction(NamedTuple):
@@ -22,7 +22,7 @@ class Prediction(NamedTuple):
 class Method(Protocol):
     """Something that learns a benchmark. The trainer knows no more of it than this.
 
-    A new one is a file, a line in `lrn_tf.methods.build.METHODS` and its name in `lrn_tf.settings`.
+    A new one is a file, a line in `lrn_tf.methods.build.METHODS` and its name in `lrn_tf.settings.table`.
 
     Attributes:
         BYTES_PER_PARAMETER: of memory while it learns, for weights, gradients and the optimizer.

@@ -12,7 +12,7 @@ from lrn_tf.modules.built_in import POOLS, make_pool
 from lrn_tf.modules.decision_process import DecisionProcess
 from lrn_tf.modules.dispatch import Modules
 from lrn_tf.modules.pool import Pool
-from lrn_tf.settings import Settings
+from lrn_tf.settings.table import Settings
 
 
 class Modular:

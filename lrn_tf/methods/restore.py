@@ -9,7 +9,8 @@ from lrn_tf.errors import UserError
 from lrn_tf.methods.build import build
 from lrn_tf.methods.method import Method
 from lrn_tf.modules.pool import describe
-from lrn_tf.settings import POOLS, own_function
+from lrn_tf.settings.own_code import own_function
+from lrn_tf.settings.table import POOLS
 from lrn_tf.storage.checkpoints import Checkpoints
 from lrn_tf.storage.config import unlike_pools
 from lrn_tf.storage.runs import Run

@@ -17,7 +17,7 @@ from lrn_tf.methods.fc_network import LAYERS, UNITS, FCNetwork
 from lrn_tf.methods.method import Prediction
 from lrn_tf.methods.supervised import descend
 from lrn_tf.methods.wpl import sample
-from lrn_tf.settings import Settings
+from lrn_tf.settings.table import Settings
 
 
 class Decisions(NamedTuple):

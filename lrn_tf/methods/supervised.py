@@ -10,7 +10,7 @@ from lrn_tf.devices import replicas
 from lrn_tf.learning.objectives import Objectives
 from lrn_tf.methods.method import Prediction
 from lrn_tf.modules.pool import Pool
-from lrn_tf.settings import Settings
+from lrn_tf.settings.table import Settings
 
 
 class Supervised(abc.ABC):

@@ -13,7 +13,7 @@ from lrn_tf.modules.decision_process import DecisionProcess
 from lrn_tf.modules.dispatch import Modules
 from lrn_tf.modules.pool import Pool
 from lrn_tf.modules.task_paths import draw_paths, kinds_of_tasks, paths_of_tasks
-from lrn_tf.settings import Settings
+from lrn_tf.settings.table import Settings
 
 
 class Unrouted(Modular):

@@ -111,7 +111,7 @@ def make_pool(kinds: Callable[[Problem, int], list[Kind]] | list[Kind], problem:
     Args:
         kinds: a list, or what makes it of a problem and `dup`.
         problem: whose inputs and label spaces it serves.
-        settings: a `lrn_tf.settings.Settings`.
+        settings: a `lrn_tf.settings.table.Settings`.
 
     Raises:
         UserError: the kinds do not fit the problem, or no network of that depth exists.

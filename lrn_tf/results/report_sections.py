@@ -12,7 +12,8 @@ from lrn_tf.results import curves, page, pictures
 from lrn_tf.results.evaluation import Evaluation
 from lrn_tf.results.page import text
 from lrn_tf.results.path_graph import called
-from lrn_tf.settings import Settings, behind_results, defaults
+from lrn_tf.settings.resolve import defaults
+from lrn_tf.settings.table import Settings, behind_results
 from lrn_tf.storage.metrics import SPLITS
 from lrn_tf.storage.runs import Group, Run
 

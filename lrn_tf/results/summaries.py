@@ -10,7 +10,7 @@ from lrn_tf.data.benchmarks import Benchmark
 from lrn_tf.errors import UserError
 from lrn_tf.results import projector
 from lrn_tf.results.evaluation import Evaluation
-from lrn_tf.settings import Settings, behind_results
+from lrn_tf.settings.table import Settings, behind_results
 from lrn_tf.storage.metrics import EpochMetrics
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from lrn_tf.data.problem import CLASSES, NUMBERS
 from lrn_tf.errors import printable
-from lrn_tf.settings import behind_results, defaults
+from lrn_tf.settings.resolve import defaults
+from lrn_tf.settings.table import behind_results
 from lrn_tf.storage.metrics import ROUTES, SPLITS
 from lrn_tf.storage.runs import Run
 

@@ -10,7 +10,7 @@ from lrn_tf.errors import UserError, reason
 from lrn_tf.serving.card import CARD, describe, readme, versions
 from lrn_tf.serving.operations import load_graph, more_than_computing
 from lrn_tf.serving.restore import restore
-from lrn_tf.settings import check_text
+from lrn_tf.settings.resolve import check_text
 from lrn_tf.storage import files
 from lrn_tf.storage.runs import read
 

@@ -7,7 +7,7 @@ from typing import TypedDict
 
 from lrn_tf.data.problem import FORMS, HEADS, NUMBERS, Problem, differences, names_input
 from lrn_tf.errors import UserError, printable, reason
-from lrn_tf.settings import resolve
+from lrn_tf.settings.resolve import resolve
 from lrn_tf.storage.files import seal, unseal
 from lrn_tf.storage.from_json import of_type, parse
 

@@ -6,7 +6,7 @@ import types
 import typing
 from typing import Any
 
-from lrn_tf.settings import FLOAT32_MAX
+from lrn_tf.settings.table import FLOAT32_MAX
 
 # What a checkpoint's step can be; more than any count here will reach.
 INT_MAX = 2**63 - 1

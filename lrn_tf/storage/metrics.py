@@ -32,7 +32,7 @@ class EpochMetrics:
     Attributes:
         epoch: counted from 1.
         step: how many there were at its end.
-        split: "test" or "validation": `lrn_tf.settings.Settings.split`.
+        split: "test" or "validation": `lrn_tf.settings.table.Settings.split`.
         train_loss, eval_loss: as the method has them: cross-entropies in nats, and squared errors of
             numbers that are standardised.
         train_accuracy: the mean over batches that have one. None where every task asks for numbers, and so

@@ -12,7 +12,8 @@ import numpy as np
 
 from lrn_tf.data.problem import NUMBERS
 from lrn_tf.errors import UserError, printable
-from lrn_tf.settings import Settings, defaults, free_on_resume
+from lrn_tf.settings.resolve import defaults
+from lrn_tf.settings.table import Settings, free_on_resume
 from lrn_tf.storage import files
 from lrn_tf.storage.config import About, Config
 from lrn_tf.storage.metrics import EpochMetrics

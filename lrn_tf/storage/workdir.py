@@ -10,7 +10,7 @@ import pathlib
 import subprocess
 
 from lrn_tf.errors import UserError, printable, unwritable
-from lrn_tf.settings import Settings, free_on_resume
+from lrn_tf.settings.table import Settings, free_on_resume
 from lrn_tf.storage.config import About, Config, unlike
 from lrn_tf.storage.files import read, replace
 from lrn_tf.storage.metrics import EpochMetrics

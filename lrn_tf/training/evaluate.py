@@ -10,7 +10,7 @@ from lrn_tf.errors import UserError
 from lrn_tf.methods.restore import restore_method
 from lrn_tf.results.evaluation import Evaluator
 from lrn_tf.results.report_sections import Shown
-from lrn_tf.settings import BENCHMARKS
+from lrn_tf.settings.table import BENCHMARKS
 from lrn_tf.storage.runs import Run
 from lrn_tf.training.transfer import as_seen_by
 

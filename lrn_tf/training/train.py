@@ -23,7 +23,8 @@ from lrn_tf.methods.method import Method
 from lrn_tf.methods.modular import pool_of
 from lrn_tf.methods.network import LRN
 from lrn_tf.methods.restore import restore_method
-from lrn_tf.settings import BENCHMARKS, LRNS, MODULAR, Settings, resolve
+from lrn_tf.settings.resolve import resolve
+from lrn_tf.settings.table import BENCHMARKS, LRNS, MODULAR, Settings
 from lrn_tf.storage.checkpoints import Checkpoints
 from lrn_tf.storage.runs import read
 from lrn_tf.storage.workdir import Workdir

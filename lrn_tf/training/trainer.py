@@ -22,7 +22,7 @@ from lrn_tf.methods.method import Method
 from lrn_tf.modules.pool import describe
 from lrn_tf.results.evaluation import Evaluator
 from lrn_tf.results.summaries import Summaries
-from lrn_tf.settings import Settings
+from lrn_tf.settings.table import Settings
 from lrn_tf.storage.checkpoints import Checkpoints
 from lrn_tf.storage.metrics import SPLITS, EpochMetrics
 from lrn_tf.storage.workdir import Workdir

@@ -10,7 +10,7 @@ from lrn_tf.errors import UserError
 from lrn_tf.learning import core
 from lrn_tf.methods.lrn import LRNMethod
 from lrn_tf.modules.pool import Pool
-from lrn_tf.settings import Settings
+from lrn_tf.settings.table import Settings
 
 
 def as_seen_by(old: Problem, problem: Problem) -> Problem:

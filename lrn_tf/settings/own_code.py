@@ -1,0 +1,55 @@
+"""Functions of the user's own, which a flag names as FILE.py:FUNCTION."""
+
+import importlib.util
+import os
+import sys
+import traceback
+import typing
+
+from lrn_tf.errors import UserError
+
+FUNCTION = "FILE.py:FUNCTION"
+
+
+def own_function(flag: str, value: str) -> typing.Callable:
+    """The user's function that a flag names as FILE.py:FUNCTION; what it raises comes out as a `UserError`.
+
+    Raises:
+        UserError: there is no such file or function, or the file raises something.
+    """
+    path, _, name = value.rpartition(":")
+    if not os.path.isfile(path) or not path.endswith(".py"):
+        raise UserError(f"--{flag}={value}: there is no file {path}; give {FUNCTION}")
+    folder, file = os.path.split(os.path.abspath(path))
+    if folder not in sys.path:  # as if it was run: it may import what lies beside it
+        sys.path.insert(0, folder)
+    spec = importlib.util.spec_from_file_location(file[: -len(".py")], path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(spec.name, module)  # where its dataclasses look for it
+    _blamed(flag, value, path, spec.loader.exec_module, module)
+    function = getattr(module, name, None)
+    if not callable(function):
+        known = [
+            n for n, f in vars(module).items() if callable(f) and getattr(f, "__module__", "") == spec.name
+        ]
+        has = f"it has {', '.join(known)}" if known else "it has none"
+        raise UserError(f"--{flag}={value}: there is no function {name!r} in {path}; {has}")
+    return lambda *given: _blamed(flag, value, path, function, *given)
+
+
+def _blamed(flag, value, path, function, *given):
+    """Calls code of the user's; what it raises is told with the line of their file."""
+    try:
+        return function(*given)
+    except UserError:
+        raise
+    except Exception as error:
+        here = os.path.abspath(path)
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [f.lineno for f in frames if os.path.abspath(f.filename) == here]
+        if not lines and isinstance(error, SyntaxError):
+            lines = [error.lineno]
+        line = f", line {lines[-1]}" if lines else ""
+        message = " ".join(str(error).split())
+        said = f"{type(error).__name__}: {message}" if message else type(error).__name__
+        raise UserError(f"--{flag}={value} raised {said} ({path}{line}); mend that") from error
