@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 from tiny_run import (
     EPOCHS,
+    Softmax,
     assert_same_run,
     assert_same_state,
     checkpoint_steps,
@@ -41,6 +42,21 @@ def test_a_killed_run_continued_is_a_run_never_killed(
     assert int(continued.steps[0].seed[1]) == max(before, default=0)  # nothing is repeated needlessly
     assert_same_run(tmp_path, whole[0])
     record_property("kills", 1)
+
+
+def test_a_run_whose_weights_do_not_fit_is_left_as_it_is(whole, tmp_path):
+    """Of another version's method, say: only TensorFlow sees that, when all else is the same."""
+
+    class More(Softmax):
+        @property
+        def variables(self):
+            return {**super().variables, "more": tf.Variable(0.0)}
+
+    shutil.copytree(whole[0], tmp_path / "run")
+    there = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match="it holds other variables than this run has"):
+        run(tmp_path / "run", make=More, epochs=EPOCHS + 1)
+    assert there == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize(

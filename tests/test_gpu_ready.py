@@ -7,17 +7,15 @@ from as_on_gpu import as_on_gpu
 from lrn_tf.data.benchmarks import asked, load
 from lrn_tf.methods.build import build
 from lrn_tf.settings.resolve import resolve
-from lrn_tf.storage.workdir import Workdir
-from lrn_tf.training.trainer import Trainer
+from lrn_tf.training.step import Step
 
 
 def traced_step(**given):
-    """The trainer's step on a benchmark that needs no download."""
-    settings = resolve(dict(workdir="not made", dup=2, depth=4, d_model=16, **given))
+    """A step of training on a benchmark that needs no download."""
+    settings = resolve(dict(dup=2, depth=4, d_model=16, **given))
     benchmark = load(*asked(settings))
-    trainer = Trainer(build(benchmark.problem, settings), benchmark, settings, Workdir(settings))
-    rows = tf.TensorSpec([settings.batch_size], tf.int32)
-    return as_on_gpu(trainer._train_step.get_concrete_function(rows, tf.TensorSpec([], tf.float32)))
+    step = Step(build(benchmark.problem, settings), benchmark, settings, tf.distribute.get_strategy())
+    return as_on_gpu(step.trace())
 
 
 STEPS = {

@@ -31,7 +31,7 @@ from lrn_tf.data.problem import NUMBERS, InputSpec, Problem, TaskSpec
 from lrn_tf.errors import UserError
 from lrn_tf.learning.objectives import RATED
 from lrn_tf.methods.method import Prediction
-from lrn_tf.training import trainer
+from lrn_tf.training import pace, trainer
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +151,7 @@ def test_a_line_for_every_epoch(whole):
 def test_seconds_are_those_since_the_line_before(tmp_path, monkeypatch):
     """Whichever process took them, and whenever it evaluates; the clock counts steps here."""
     steps = []
-    monkeypatch.setattr(trainer, "time", types.SimpleNamespace(perf_counter=lambda: float(len(steps))))
+    monkeypatch.setattr(pace, "time", types.SimpleNamespace(perf_counter=lambda: float(len(steps))))
     run(tmp_path, epochs=1, method=dict(steps=steps))
     with pytest.raises(tf.errors.OpError):
         run(tmp_path, evaluate_every=2, checkpoint_every=1, method=dict(steps=steps, killed_at=9))

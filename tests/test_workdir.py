@@ -208,11 +208,11 @@ def test_a_run_is_not_continued_on_other_data_or_with_another_pool(folder, other
     make(folder).create(LEARNED)
     before = (folder / "config.json").read_bytes()
     with pytest.raises(UserError, match="holds a run on other data or with other modules: ") as caught:
-        make(folder).create({**LEARNED, **other})
+        make(folder).check({**LEARNED, **other})
     assert said in str(caught.value) and "\n" not in str(caught.value)
     assert str(caught.value).endswith("; give those, or another --workdir")
     assert (folder / "config.json").read_bytes() == before
-    make(folder).create(LEARNED)
+    make(folder).check(LEARNED)
 
 
 def test_a_task_that_was_added_is_named(folder):
@@ -220,7 +220,7 @@ def test_a_task_that_was_added_is_named(folder):
         {**LEARNED, "problem": changed(MIXED, tasks=MIXED.tasks[:1], inputs=MIXED.inputs[:1])}
     )
     with pytest.raises(UserError, match=r"there is a new task size; give those"):
-        make(folder).create(LEARNED)
+        make(folder).check(LEARNED)
 
 
 def test_what_a_stranger_calls_a_kind_is_told_in_one_line():
@@ -247,7 +247,7 @@ def test_names_and_answers_are_not_told_at_length(folder):
     make(folder).create(LEARNED)
     long = tuple(f"answer {i}" for i in range(1000))
     with pytest.raises(UserError) as caught:
-        make(folder).create({**LEARNED, "problem": changed(MIXED, ("tasks", 0, {"answers": long}))})
+        make(folder).check({**LEARNED, "problem": changed(MIXED, ("tasks", 0, {"answers": long}))})
     assert len(str(caught.value)) < 500
 
 

@@ -37,11 +37,15 @@ class Workdir:
         self._settings = settings
         self._lock = None
 
-    def check(self) -> None:
+    def check(self, about: About | None = None) -> None:
         """Sees that the run may use the folder. Writes nothing.
 
+        Args:
+            about: what config.json shall say besides the settings, once that is known.
+
         Raises:
-            UserError: it holds a run with other settings, or any run under --noresume.
+            UserError: it holds a run with other settings, on other data or with another pool, or any run
+                under --noresume.
         """
         held = self.held()
         if held is None:
@@ -61,6 +65,11 @@ class Workdir:
             raise UserError(
                 f"--workdir={self.path} holds a run already; drop --noresume to continue it or give"
                 f" another --workdir"
+            )
+        if about is not None and (different := unlike(held.about, about)):
+            raise UserError(
+                f"--workdir={self.path} holds a run on other data or with other modules: {different}; give"
+                f" those, or another --workdir"
             )
 
     def held(self) -> Config | None:
@@ -134,14 +143,8 @@ class Workdir:
             through: there is nothing left to train, so that config.json stays what made the weights.
 
         Raises:
-            UserError: the folder cannot be written, or holds a run on other data or with another pool.
+            UserError: the folder cannot be written.
         """
-        held = self.held()
-        if held is not None and (different := unlike(held.about, about)):
-            raise UserError(
-                f"--workdir={self.path} holds a run on other data or with other modules: {different}; give"
-                f" those, or another --workdir"
-            )
         config = Config(
             settings=dataclasses.asdict(self._settings),
             about=about,
@@ -151,7 +154,7 @@ class Workdir:
         )
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
-            if not (held and through):
+            if not (through and self._config.exists()):
                 replace(self._config, config.to_json())
         except OSError as error:
             raise unwritable("workdir", self.path, error) from error

@@ -5,18 +5,13 @@ import math
 import signal
 import statistics
 import sys
-import time
 
 import tensorflow as tf
 import tqdm
 
 from lrn_tf.data.benchmarks import Benchmark
-from lrn_tf.data.examples import DeviceExamples
-from lrn_tf.data.images import augment
-from lrn_tf.data.mixup import mix
 from lrn_tf.devices import distribution, replicas
 from lrn_tf.errors import UserError
-from lrn_tf.learning.objectives import RATED
 from lrn_tf.learning.schedule import learning_rate
 from lrn_tf.methods.method import Method
 from lrn_tf.modules.pool import describe
@@ -26,6 +21,8 @@ from lrn_tf.settings.table import Settings
 from lrn_tf.storage.checkpoints import Checkpoints
 from lrn_tf.storage.metrics import SPLITS, EpochMetrics
 from lrn_tf.storage.workdir import Workdir
+from lrn_tf.training.pace import Pace
+from lrn_tf.training.step import Step
 from lrn_tf.training.stop import Stop
 
 # Steps between looks at what the device has summed up; each look waits for the device once.
@@ -37,8 +34,8 @@ PROFILED = (10, 20)
 class Trainer:
     """Trains a method on a benchmark, from the last checkpoint on if there is one.
 
-    Everything random depends on (seed, epoch) or (seed, step) alone, and all sums over an epoch are
-    variables in the checkpoint. So a run that was killed and continued does what it would have done.
+    Everything random depends on (seed, epoch) or (seed, step) alone, and what steps sum up is in the
+    checkpoint. So a run that was killed and continued does what it would have done.
 
     Under a strategy that shares each batch out, `method` must have been made within `building` of it. The
     first of several workers is the only one that evaluates, prints and writes.
@@ -58,24 +55,22 @@ class Trainer:
         self.workdir = workdir
         self._strategy = strategy or tf.distribute.get_strategy()
         self._worker, self._workers = distribution.workers(self._strategy)
-        self._examples = DeviceExamples(benchmark.train, benchmark.problem)
+        self._step = Step(method, benchmark, settings, self._strategy)
         self._evaluate = Evaluator(method, benchmark.test, benchmark.problem)
         self.steps_per_epoch = benchmark.steps_per_epoch(settings.batch_size)
         self.last_step = settings.last_step(self.steps_per_epoch)
-
-        # In host memory, where the generators of random numbers look for their seeds.
-        with tf.device("CPU:0"):
-            self._step = tf.Variable(0, dtype=tf.int64, trainable=False)
-        # The first step whose losses or gradients were not finite; -1 while all were.
-        self._broken = tf.Variable(-1, dtype=tf.int64, trainable=False)
-        self._sums = tf.Variable(tf.zeros(len(method.metrics), tf.float64), trainable=False)
-        self._compiled = False
-        self._train_step = tf.function(self._train_step, autograph=False)
         self._count_asked = tf.function(self._count_asked, autograph=False)
         self._checkpoints = Checkpoints(
-            workdir.checkpoints, {"method": method.variables, "step": self._step, "sums": self._sums}
+            workdir.checkpoints, {"method": method.variables, **self._step.variables}
         )
         self._profiling = False
+        self._stop = Stop()
+        self._stopping = False
+        self._pace = Pace()
+        # Of the first worker alone, once the run may use the folder.
+        self._summaries = None
+        self._last_evaluated = 0
+        self._bar = None
 
     def run(self) -> int | None:
         """Trains to the last epoch or step, or until it is asked to stop.
@@ -88,10 +83,6 @@ class Trainer:
                 run is using the workdir, or another worker was lost.
         """
         with self.workdir.lock() if self._worker == 0 else contextlib.nullcontext():
-            if self._worker == 0:
-                self.workdir.create(self._about(), self._checkpoints.newest >= self.last_step)
-                self._summaries = Summaries(self.workdir.path)
-                self._summaries.settings(self.settings)
             step = self._start()
             self._bar = tqdm.tqdm(
                 total=self.last_step,
@@ -101,9 +92,8 @@ class Trainer:
                 smoothing=0.05,
                 disable=self._worker > 0,
             )
-            with Stop() as self._stop, self._bar, distribution.losing_workers(self._workers):
-                self._stopping = False
-                self._clock = (time.perf_counter(), [])
+            with self._stop, self._bar, distribution.losing_workers(self._workers):
+                self._pace.begin_line()
                 if self._worker == 0 and self._last_evaluated < step == self.last_step:
                     self._finish_late(step)
                 while step < self.last_step and not self._stopping:
@@ -126,30 +116,38 @@ class Trainer:
         }
 
     def _start(self):
-        first = self._worker == 0
+        """Restores the newest checkpoint, and makes the folder fit it. Returns the next step.
+
+        A run that is refused, for what it holds or what cannot be restored, changes nothing in the folder.
+        """
+        first, about = self._worker == 0, self._about()
+        if first:
+            self.workdir.check(about)
         self._trace()
         restored = self._checkpoints.restore(clean=first)
-        step = int(self._step) if restored else 0
         if first:
-            if not restored or step < self.last_step:
-                lines = self.workdir.rewind_metrics(step, self.steps_per_epoch)
-            else:
-                lines = self.workdir.read_metrics()
-            self._last_evaluated = lines[-1].step if lines else 0
+            self._make_folder(about, restored)
+        return self._step.done
+
+    def _make_folder(self, about, restored):
+        step = self._step.done
+        through = restored and step >= self.last_step
+        self.workdir.create(about, through)
+        self._summaries = Summaries(self.workdir.path)
+        self._summaries.settings(self.settings)
+        if through:
+            lines = self.workdir.read_metrics()
+            say = f"finished already, at step {step:,}: {self.workdir.metrics}"
+        else:
+            lines = self.workdir.rewind_metrics(step, self.steps_per_epoch)
+            say = f"continuing at step {step:,} of {self.last_step:,}"
         if not restored:
             steps = f"{self.last_step:,} steps, {self.steps_per_epoch:,} an epoch"
             say = f"starting: {steps}; tensorboard --logdir {self.workdir.path}"
-        elif step < self.last_step:
-            say = f"continuing at step {step:,} of {self.last_step:,}"
-        else:
-            say = f"finished already, at step {step:,}: {self.workdir.metrics}"
-        if first:
-            print(say, file=sys.stderr)
-            if self.settings.imitation >= self.last_step:
-                print(
-                    "--imitation lasts for the whole run: the router learns from no reward", file=sys.stderr
-                )
-        return step
+        self._last_evaluated = lines[-1].step if lines else 0
+        print(say, file=sys.stderr)
+        if self.settings.imitation >= self.last_step:
+            print("--imitation lasts for the whole run: the router learns from no reward", file=sys.stderr)
 
     def _trace(self):
         """Makes the graphs of a step and of the evaluation, if there are steps to train.
@@ -160,8 +158,7 @@ class Trainer:
         if self._checkpoints.newest < self.last_step:
             if self._worker == 0:
                 print("tracing a step and an evaluation", file=sys.stderr)
-            rows = tf.TensorSpec([self.settings.batch_size], tf.int32)
-            self._train_step.get_concrete_function(rows, tf.TensorSpec([], tf.float32))
+            self._step.trace()
             if self._worker == 0:
                 self._evaluate.trace()
 
@@ -176,19 +173,15 @@ class Trainer:
         due = (epoch + 1) % self.settings.evaluate_every == 0 or end == self.last_step
         batches = tf.constant(batches[: end - epoch * self.steps_per_epoch])
         if not done:
-            self._sums.assign(tf.zeros_like(self._sums))
-        seen = (done, self._sums.numpy())
-        self._lap = (step, time.perf_counter())
-        _, times = self._clock
+            self._step.sum_anew()
+        seen = (done, self._step.sums)
+        self._pace.begin_lap(step)
 
         for i in range(done, batches.shape[0]):
-            before = time.perf_counter()
             rate = learning_rate(self.settings, step, self.steps_per_epoch, self.last_step)
-            self._train_step(batches[i], tf.constant(rate, tf.float32))
-            times.append(time.perf_counter() - before)
             step += 1
-            if not self._compiled:
-                self._compiled, self._lap = True, (step, time.perf_counter())
+            with self._pace.of_step(step):
+                self._step(batches[i], rate)
             self._profile(step)
             self._bar.update()
             if step % LOOK_EVERY == 0 or step == end:
@@ -206,7 +199,7 @@ class Trainer:
             self._check_weights(step)
             if self._worker == 0:
                 self._finish_epoch(epoch, step, batches.shape[0], rate)
-            self._clock = (time.perf_counter(), [])
+            self._pace.begin_line()
         return step
 
     def _finish_late(self, step):
@@ -231,12 +224,8 @@ class Trainer:
 
         The epoch has had `steps` steps, the last one at learning rate `rate`.
         """
-        # Since the last line: when this process began on it, and the seconds of its steps.
-        started, times = self._clock
-        seconds = time.perf_counter() - started
-        typical = statistics.median(times[1:] or times or [0.0])
-        missing = step - self._last_evaluated - len(times)
-        averages, evaluation = self._means(self._sums.numpy(), steps), self._evaluate()
+        pace = self._pace.of_line(step - self._last_evaluated, self.settings.batch_size)
+        averages, evaluation = self._step.averages(self._step.sums, steps), self._evaluate()
         if not math.isfinite(evaluation.mean_loss):
             raise self._diverged(f"the loss on the {SPLITS[self.settings.split]} was not finite", step)
         line = EpochMetrics(
@@ -248,10 +237,7 @@ class Trainer:
             **evaluation.metrics(),
             learning_rate=rate,
             metrics=averages,
-            examples_per_second=round(len(times) * self.settings.batch_size / seconds, 1),
-            step_ms_median=round(1e3 * statistics.median(times or [0.0]), 2),
-            # Steps of another process count as typical ones here, whose first compiles.
-            seconds=round(seconds + missing * typical, 2),
+            **pace,
         )
         self._summarise(line, evaluation)
         self.workdir.append_metrics(line)
@@ -269,28 +255,6 @@ class Trainer:
         if last:
             self._summaries.embeddings(self.method, self.benchmark)
 
-    def _train_step(self, rows, learning_rate):
-        inputs, tasks, targets = self._examples.batch(rows)
-        with tf.device("CPU:0"):
-            seed = tf.stack([self.settings.seed, tf.cast(self._step, tf.int32)])
-        inputs = tf.nest.map_structure(lambda x: augment(x, self.settings.augment, seed), inputs)
-        if self.settings.mixup:
-            problem = self.benchmark.problem
-            inputs, targets = mix(inputs, tasks, targets, problem, self.settings.mixup, seed)
-
-        def step():
-            values = self.method.train_step(inputs, tasks, targets, seed, learning_rate)
-            if unlike := values.keys() ^ set(self.method.metrics):
-                raise ValueError(f"train_step and metrics of the method differ in {sorted(unlike)}")
-            return tf.stack([tf.cast(values[name], tf.float64) for name in self.method.metrics])
-
-        # All replicas return the same.
-        values = self._strategy.experimental_local_results(self._strategy.run(step))[0]
-        finite = tf.reduce_all(tf.math.is_finite(values))
-        self._step.assign_add(1)
-        self._broken.assign(tf.where((self._broken < 0) & ~finite, self._step, self._broken))
-        self._sums.assign_add(values)
-
     def _profile(self, step):
         """Starts the profiler before the run's 10th step and ends it after the 20th."""
         if self.settings.profile and step == PROFILED[0] - 1:
@@ -303,14 +267,12 @@ class Trainer:
     def _look(self, step, done, seen, rate):
         """Reads the sums: to the progress bar, to TensorBoard, and to stop early when a loss broke."""
         self._check_finite()
-        sums = self._sums.numpy()
-        recent = self._means(sums - seen[1], max(done - seen[0], 1))
+        sums = self._step.sums
+        recent = self._step.averages(sums - seen[1], max(done - seen[0], 1))
         epoch = -(-step // self.steps_per_epoch)
         if self._worker > 0:
             return done, sums
-        now = time.perf_counter()
-        speed = (step - self._lap[0]) / (now - self._lap[1])
-        self._lap = (step, now)
+        speed = self._pace.lap(step)
         accuracy = recent.get("train/accuracy")
         self._bar.set_postfix_str(
             f"epoch {epoch}, loss {recent['train/loss']:.3f}, "
@@ -325,7 +287,7 @@ class Trainer:
         return done, sums
 
     def _check_finite(self):
-        if (step := int(self._broken)) >= 0:
+        if (step := self._step.broken) >= 0:
             raise self._diverged("a loss was not finite", step)
 
     def _diverged(self, what, step):
@@ -341,13 +303,6 @@ class Trainer:
         for variable in tf.nest.flatten(self.method.variables):
             if variable.dtype.is_floating and not tf.reduce_all(tf.math.is_finite(variable)):
                 raise self._diverged("a weight was not finite", step)
-
-    def _means(self, sums, steps):
-        """What was summed up over steps, by name; the accuracy is that of the steps which have one."""
-        found = dict(zip(self.method.metrics, map(float, sums / steps), strict=True))
-        if rated := found.pop(RATED, 0.0):
-            found["train/accuracy"] /= rated
-        return found
 
 
 def _row(line):
