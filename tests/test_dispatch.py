@@ -10,8 +10,9 @@ import tensorflow as tf
 from small_pools import IMAGES_4, POOLS, ROWS, SAME, SEQUENCES, TOKENS, any_inputs, pool_of, problem
 
 from lrn_tf.data.problem import CLASSES, NUMBERS
+from lrn_tf.modules.blocks import StandardisedConvolution
 from lrn_tf.modules.dispatch import Modules, run_all
-from lrn_tf.modules.pool import HIDDEN, INPUT, OUTPUT, Demand, Given, Kind, Pool
+from lrn_tf.modules.pool import HIDDEN, INPUT, OUTPUT, Demand, Given, Kind, Pool, build_layer
 from lrn_tf.modules.rows import recurring
 from lrn_tf.modules.waves import Waves
 from lrn_tf.modules.weights import LARGE, is_stack, split
@@ -96,6 +97,18 @@ def odd_layers():
     )
 
 
+def large_kernels():
+    """Kernels that are standardised, and so large that each module has its own."""
+    image, channels = (2, 2, 128), -(-LARGE // (9 * 128))
+    return Pool(
+        [
+            Kind("in", INPUT, image, (2, 2, channels), lambda: StandardisedConvolution(channels, 3), 2),
+            Kind("out", OUTPUT, (2, 2, channels), (3,), dense_of_flat, 2),
+        ],
+        [Given("images", image)],
+    )
+
+
 def recurrent():
     """Layers that loop over a sequence, and hold seeds that they do not need."""
     return Pool(
@@ -139,6 +152,7 @@ BUILT_IN = {
 LARGER = {
     **BUILT_IN,
     "odd_layers": odd_layers,
+    "large_kernels": large_kernels,
     "large_vocabulary": large_vocabulary,
     "recurrent": recurrent,
 }
@@ -182,6 +196,33 @@ def in_graph(modules):
 
 def dispatched(modules, inputs, paths):
     return modules(inputs, paths)[0]
+
+
+@pytest.mark.parametrize("name", ["paper", "residual", "wide_1", "odd_layers", "large_kernels"])
+def test_a_module_is_its_layer(name):
+    """In what it returns and in the gradients of its weights, whatever is done for all modules at once."""
+    pool, rng = make_pool(name), np.random.default_rng(0)
+    modules = make_modules(pool)
+    for m in range(len(pool)):
+        kind, k = pool.kinds[pool.kind[m]], pool.kind[m]
+        layer = build_layer(kind)
+        layer.set_weights([tf.convert_to_tensor(w).numpy() for w in modules.weights_of(m)])
+        x, r = (tf.constant(rng.normal(size=(5, *s)), tf.float32) for s in (kind.input, kind.output))
+        weights = layer.trainable_variables
+        with tf.GradientTape() as tape:
+            expected = layer(x)
+            score = tf.reduce_sum(r * expected)
+        expected_gradients = tape.gradient(score, weights) if weights else []
+        place = m - pool.modules(k)[0]
+        with tf.GradientTape(persistent=True) as tape:
+            alone = modules.run_module(m, x)
+            among_others = modules.run_kind(k, x, tf.fill([5], place))
+            scores = [tf.reduce_sum(r * y) for y in (alone, among_others)]
+        for y, score in zip((alone, among_others), scores, strict=True):
+            np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
+            gradients = tape.gradient(score, modules.weights[k], unconnected_gradients="zero")
+            for found, wanted in zip(gradients, expected_gradients, strict=True):
+                np.testing.assert_allclose(found[place], wanted, rtol=1e-3, atol=1e-4)
 
 
 def brought_by(pool, path):

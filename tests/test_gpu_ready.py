@@ -54,8 +54,8 @@ def test_a_step_waits_for_few_copies_to_the_host(step):
 @pytest.mark.slow
 @pytest.mark.parametrize("step", ["residual"], indirect=True)
 def test_norms_and_kernels_are_a_launch_forward_and_one_backward(step):
-    """Two norms and two kernels in each of two modules of the four kinds of blocks that paths reach."""
-    assert step.launches["XlaLaunch"] > 2 * (2 + 2) * 2 * 4
+    """Paths reach four kinds of blocks: two norms in each of two modules, two kernels for both at once."""
+    assert 2 * 2 * 2 * 4 + 2 * 2 * 4 <= step.launches["XlaLaunch"] < 2 * (2 + 2) * 2 * 4
     assert step.launches["Rsqrt"] <= 1  # of a kind whose modules run at once
     assert step.launches["Sqrt"] <= 2  # each kernel would have one
 

@@ -1,10 +1,13 @@
 """Layers of several layers, for the modules of built-in pools and of a user's own."""
 
+import math
+
 import keras
 import tensorflow as tf
 
 from lrn_tf.modules.fused import fused
 from lrn_tf.modules.norm import EPSILON, GroupNormReLU
+from lrn_tf.modules.weights import is_ready
 
 # Channels of a group, of which the mean and variance are taken (Wu and He 2018 have 16).
 GROUP = 8
@@ -36,14 +39,17 @@ class StandardisedConvolution(keras.layers.Layer):
         self.kernel = self.add_weight(
             shape=(self.size, self.size, shape[-1], self.filters), name="kernel", autocast=False
         )
+        self.kernel.used_as = standardised
 
     def compute_output_shape(self, shape):
         return _convolved(shape, self.filters, self.strides)
 
     def call(self, x):
         """Args: x: `[B, H, W, c]`. Returns: `[B, H / strides, W / strides, filters]`."""
-        kernel = _standardised((tf.convert_to_tensor(self.kernel),), x.dtype)
-        return keras.ops.conv(x, kernel, self.strides, padding="same")
+        kernel = tf.convert_to_tensor(self.kernel)
+        if not is_ready(self.kernel):
+            kernel = standardised(kernel)
+        return keras.ops.conv(x, tf.cast(kernel, x.dtype), self.strides, padding="same")
 
     def get_config(self):
         return {
@@ -59,12 +65,17 @@ def _convolved(shape, filters, strides):
     return (shape[0], *(None if side is None else -(-side // strides) for side in shape[1:3]), filters)
 
 
+def standardised(kernels):
+    """Kernels `[..., h, w, c, filters]` of mean 0 and length 1."""
+    return _standardised((kernels,))
+
+
 @fused
-def _standardised(tensors, dtype):
-    (kernel,) = tensors
-    mean, variance = tf.nn.moments(kernel, [0, 1, 2], keepdims=True)  # (1, 1, 1, filters)
-    length = tf.sqrt(variance * (kernel.shape.num_elements() // kernel.shape[-1]) + EPSILON)
-    return tf.cast((kernel - mean) / length, dtype)
+def _standardised(tensors):
+    (kernels,) = tensors
+    mean, variance = tf.nn.moments(kernels, [-4, -3, -2], keepdims=True)  # (..., 1, 1, 1, filters)
+    length = tf.sqrt(variance * math.prod(kernels.shape[-4:-1]) + EPSILON)
+    return (kernels - mean) / length
 
 
 @keras.saving.register_keras_serializable("lrn_tf")

@@ -12,7 +12,7 @@ from lrn_tf.modules import fused
 from lrn_tf.modules.pool import INPUT, OUTPUT, Pool
 from lrn_tf.modules.rows import pad, pick, put, recurring, spread, take, take_padded
 from lrn_tf.modules.waves import Waves
-from lrn_tf.modules.weights import LARGE, call, is_stack, make_weights, split
+from lrn_tf.modules.weights import call, is_large, is_stack, made_ready, make_weights, split
 
 
 class Modules:
@@ -58,7 +58,8 @@ class Modules:
     def run_module(self, module: int, x):
         """What a module returns for `[B, *input]` of its kind."""
         kind = self.pool.kind[module]
-        return call(self._layers[kind], self.weights_of(module), self._cast(x, kind))
+        layer = self._layers[kind]
+        return call(layer, made_ready(layer, self.weights_of(module)), self._cast(x, kind))
 
     def _cast(self, x, kind):
         return tf.cast(x, self._dtype(kind))
@@ -93,7 +94,8 @@ class Modules:
         # and is therefore kept by number.
         held = dict(enumerate(tf.nest.flatten(inputs)))
         batch = tf.shape(paths)[0]
-        weights = [self._split(kind) for kind in range(len(self.pool.kinds))]
+        with fused.compiled(fused.pays(paths.shape[0])):
+            weights = [self._split(kind) for kind in range(len(self.pool.kinds))]
         for wave, kinds in enumerate(self.waves.kinds):
             place, row = 0, 0
             for k in kinds:
@@ -137,11 +139,12 @@ class Modules:
         return spread(rows, y, tf.shape(x)[0])
 
     def _split(self, kind):
-        """What `_run` wants of a kind's weights: whole if all modules run at once, otherwise by module."""
-        weights = self.weights[kind]
-        if self._run_all_of[kind]:
-            return [tf.convert_to_tensor(w) for w in weights]
-        return split(weights, self.pool.kinds[kind].count)
+        """What `_run` wants of a kind's weights: whole if all modules run at once, otherwise by module.
+
+        Small ones are ready, large ones are made so where a module runs.
+        """
+        weights = made_ready(self._layers[kind], self.weights[kind], is_stack)
+        return weights if self._run_all_of[kind] else split(weights, self.pool.kinds[kind].count)
 
     def _run(self, kind, weights, buffer, rows, sizes, batch):
         """The modules of a kind, each on its own rows.
@@ -158,7 +161,7 @@ class Modules:
             `[R, *output]`, and the buffer without these rows.
         """
         at_once = self._run_all_of[kind]
-        if not at_once and not (fused.on_gpu() and batch):
+        if not at_once and not fused.pays(batch):
             x, rest = take(buffer, rows)
             return self._run_each(kind, weights, x, sizes), rest
         with tf.device("CPU:0"):
@@ -196,12 +199,12 @@ class Modules:
 
         # No tf.function: the constants of its forward pass would go to the backward pass over the device.
         def run_kind(x, *weights):
-            return call(layer, weights, x)
+            return call(layer, made_ready(layer, weights, is_large), x)
 
         def skip_kind(*weights):
             nothing = tf.zeros((0, *self.pool.kinds[kind].output), self.compute_dtype)
             for w in weights:
-                if w.shape.num_elements() >= LARGE:
+                if is_large(w):
                     nothing += tf.cast(tf.reduce_sum(tf.reshape(w, [-1])[:0]), nothing.dtype)
             return nothing
 

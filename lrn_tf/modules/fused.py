@@ -59,6 +59,11 @@ def fused(function):
     return run
 
 
+def pays(batch: int | None) -> bool:
+    """Whether what is traced for a batch of so many examples shall be `compiled`; None for any number."""
+    return batch is not None and on_gpu()
+
+
 def on_gpu() -> bool:
     """Whether GPUs will run what is traced. It starts the devices."""
     return bool(tf.config.list_logical_devices("GPU"))
