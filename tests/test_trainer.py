@@ -274,6 +274,12 @@ def test_profile(tmp_path, max_steps):
     assert list(tmp_path.glob("plugins/profile/*/*.xplane.pb"))
 
 
+def test_a_run_that_goes_on_has_a_profile_too(tmp_path):
+    run(tmp_path, size=121, max_steps=11)
+    run(tmp_path, size=121, max_steps=21, profile=True)
+    assert list(tmp_path.glob("plugins/profile/*/*.xplane.pb"))
+
+
 @pytest.mark.slow
 def test_speed_leaves_out_the_compilation(tmp_path):
     """The first step takes 2 s, all others 20 ms."""

@@ -345,7 +345,9 @@ class Settings:
         " start is quicker; --nocache does not" + OURS,
     )
     profile: bool = setting(
-        False, "Write a profile of the run's 10th to 20th step for TensorBoard into the workdir" + OURS
+        False,
+        "Write a profile of the 10th to the 20th step from the start, or from where the run goes on, for"
+        " TensorBoard into the workdir" + OURS,
     )
 
     @property

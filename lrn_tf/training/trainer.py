@@ -63,6 +63,7 @@ class Trainer:
         self._checkpoints = Checkpoints(
             workdir.checkpoints, {"method": method.variables, **self._step.variables}
         )
+        self._began = 0  # the step that this process goes on from
         self._profiling = False
         self._stop = Stop()
         self._stopping = False
@@ -83,7 +84,7 @@ class Trainer:
                 run is using the workdir, or another worker was lost.
         """
         with self.workdir.lock() if self._worker == 0 else contextlib.nullcontext():
-            step = self._start()
+            step = self._began = self._start()
             self._bar = tqdm.tqdm(
                 total=self.last_step,
                 initial=step,
@@ -256,11 +257,12 @@ class Trainer:
             self._summaries.embeddings(self.method, self.benchmark)
 
     def _profile(self, step):
-        """Starts the profiler before the run's 10th step and ends it after the 20th."""
-        if self.settings.profile and step == PROFILED[0] - 1:
+        """Starts the profiler before this process's 10th step and ends it after the 20th."""
+        here = step - self._began
+        if self.settings.profile and here == PROFILED[0] - 1:
             tf.profiler.experimental.start(str(self.workdir.path))
             self._profiling = True
-        if self._profiling and step in (PROFILED[1], self.last_step):
+        if self._profiling and (here == PROFILED[1] or step == self.last_step):
             tf.profiler.experimental.stop()
             self._profiling = False
 
