@@ -10,11 +10,12 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from lrn_tf import predict, settings
+from lrn_tf import predict
 from lrn_tf.data import benchmarks, image_folder
 from lrn_tf.data.benchmarks import Choice
 from lrn_tf.data.problem import InputSpec
 from lrn_tf.errors import UserError
+from lrn_tf.settings.resolve import resolve
 
 SIDE = 12
 
@@ -140,7 +141,7 @@ def test_a_folder_is_a_benchmark_by_its_path(folder, monkeypatch):
     fill(folder, FRUIT)
     monkeypatch.chdir(folder.parent)
     for path in (str(folder), "pictures", "./pictures/"):
-        asked = settings.resolve({"benchmark": path, "validation": 0.2, "heads": "task", "image_size": 6})
+        asked = resolve({"benchmark": path, "validation": 0.2, "heads": "task", "image_size": 6})
         benchmark = benchmarks.load(*benchmarks.asked(asked))
         assert benchmark.name == "pictures" and benchmark.problem.heads == "task"
         assert benchmark.problem.inputs[0].shape == (6, 6, 3)
