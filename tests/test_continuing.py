@@ -11,6 +11,7 @@ from tiny_run import (
     assert_same_run,
     assert_same_state,
     checkpoint_steps,
+    contents,
     lines,
     run,
     without_timings,
@@ -53,10 +54,10 @@ def test_a_run_whose_weights_do_not_fit_is_left_as_it_is(whole, tmp_path):
             return {**super().variables, "more": tf.Variable(0.0)}
 
     shutil.copytree(whole[0], tmp_path / "run")
-    there = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    there = contents(tmp_path / "run")
     with pytest.raises(UserError, match="it holds other variables than this run has"):
         run(tmp_path / "run", make=More, epochs=EPOCHS + 1)
-    assert there == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    assert contents(tmp_path / "run") == there
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from made_runs import MIXED, ONLY_NUMBERS, make_run
+from tiny_run import contents
 
 import lrn_tf
 from lrn_tf.data.benchmarks import asked, load
@@ -517,10 +518,6 @@ def test_a_link_to_a_model_stays_a_link(trained, tmp_path):
     assert (tmp_path / "current").is_symlink()
     assert json.loads((tmp_path / "model" / "lrn_tf.json").read_text())["settings"]["method"] == QUICK
     assert sorted(path.name for path in tmp_path.iterdir()) == ["current", "model"]
-
-
-def contents(folder):
-    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize("moment", ["save", "describe", "readme", "CDLL"])

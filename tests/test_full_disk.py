@@ -10,7 +10,7 @@ import sys
 
 import pytest
 import tensorflow as tf
-from tiny_run import assert_same_run, run
+from tiny_run import assert_same_run, contents, run
 
 from lrn_tf import compare
 from lrn_tf.data.benchmarks import asked, load
@@ -171,10 +171,6 @@ def test_a_model_is_exported_whole_or_not_at_all(disk, exported, record_property
         assert sorted(path.name for path in small.path.iterdir()) == ["filler", "model"]
         small.clear()
     record_property("full disks", 3)
-
-
-def contents(folder):
-    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize("file", ["curves.csv", "curves.png"])

@@ -131,6 +131,11 @@ def without_timings(folder):
     return re.sub(r'("(examples_per_second|step_ms_median|seconds)": )[^,}]+', r"\1", text)
 
 
+def contents(folder):
+    """The bytes of each file in a folder and in those in it."""
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def checkpoint_steps(folder):
     return sorted(int(path.stem[len("step-") :]) for path in (folder / "checkpoints").glob("step-*.index"))
 

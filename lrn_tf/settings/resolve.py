@@ -18,7 +18,7 @@ from lrn_tf.settings.table import (
     Settings,
 )
 
-# What --benchmark and --method preset; a later line wins. The paper's settings are the defaults above, and
+# What --benchmark and --method preset; a later line wins. The paper's settings are those of the table, and
 # the schedule of SGD is that of Rosenbaum et al. (2017). digits_mtl, which is ours, is small enough to be
 # learned within minutes on two CPU cores. Its learning rate falls in 15 epochs as far as the paper's does
 # in 100: 0.97 ** (100 / 15) is 0.82.

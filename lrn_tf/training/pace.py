@@ -11,6 +11,7 @@ class Pace:
     def __init__(self):
         self._compiled = False
         self.begin_line()
+        self.begin_lap(0)
 
     def begin_line(self) -> None:
         """What follows is for the next line of metrics.jsonl."""
