@@ -240,6 +240,13 @@ def test_memory_that_is_not_enough(monkeypatch, tmp_path):
     monkeypatch.setattr(build, "_memory", lambda: 10**4)
     with pytest.raises(UserError, match="more than the 0.0 GB that this machine has; choose a smaller"):
         build.describe(benchmark, settings)
+    method = build.METHODS["shared"]
+    weights = sum(method.count_parameters(benchmark.problem, settings, None).values())
+    # Examples are held twice, as arrays and on the device.
+    once = weights * method.BYTES_PER_PARAMETER + benchmark.train.nbytes + benchmark.test.nbytes
+    monkeypatch.setattr(build, "_memory", lambda: once)
+    with pytest.raises(UserError, match="more than the"):
+        build.describe(benchmark, settings)
     monkeypatch.undo()
     of_container = tmp_path / "memory.max"
     of_container.write_text("20000\n")

@@ -61,7 +61,8 @@ def describe(benchmark: Benchmark, settings: Settings, kinds=None) -> None:
     with tf.Graph().as_default():  # counts without allocating
         parts = method.count_parameters(benchmark.problem, settings, kinds)
     total = sum(parts.values())
-    data = benchmark.train.nbytes + benchmark.test.nbytes
+    # As arrays, and as variables of which steps take rows.
+    data = 2 * (benchmark.train.nbytes + benchmark.test.nbytes)
     print(
         *(f"{benchmark.name}: {note}\n" for note in benchmark.notes),
         f"{benchmark.name}: {_tasks(benchmark.problem)},"
