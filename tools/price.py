@@ -2,12 +2,13 @@
 
     python tools/price.py --benchmark=cifar_mtl --pool=residual --heads=task --prices=0,1,4 --depths=3,5,7
 
-Trains an LRN at each price (`--price`, in nats per GFLOP), and beside them fixed networks of several depths
-that all tasks share (`--method=unrouted`), each trained alone. Takes the flags of `lrn_tf.main` besides;
-they hold for all runs, which lie under --output. The same command continues after a kill. Writes price.csv
-and price.png.
+Trains an LRN at each price (`--price`, in nats per GFLOP), and beside them networks of several depths
+without a router (`--method=unrouted`): one that all tasks share, and a random path for each task through
+as many modules as LRN has. Takes the flags of `lrn_tf.main` besides; they hold for all runs, which lie
+under --output. The same command continues after a kill. Writes price.csv and price.png.
 """
 
+import itertools
 import pathlib
 
 import grid
@@ -16,18 +17,18 @@ from absl import flags
 
 from lrn_tf import main as lrn_main
 from lrn_tf.errors import UserError
-from lrn_tf.settings.table import Settings
+from lrn_tf.settings.table import Settings, of_method
 from lrn_tf.storage.runs import Run
 
 PRICES = flags.DEFINE_list("prices", ["0", "1", "2", "4", "8"], "Nats per GFLOP")
-DEPTHS = flags.DEFINE_list("depths", ["3", "5", "7"], "Depths of the fixed networks")
+DEPTHS = flags.DEFINE_list("depths", ["3", "5", "7"], "Depths of the networks without a router")
 grid.define_flags("price")
 
 
 def plan() -> dict[Settings, str]:
     """The settings of all runs, and what each is called."""
     given, output = lrn_main.given(), pathlib.Path(flags.FLAGS.output)
-    grid.refuse(given, ("method", "price", "init_from", "workdir", "export_dir"))
+    grid.refuse(given, ("method", "paths", "price", "init_from", "workdir", "export_dir"))
     try:
         prices, depths = [float(x) for x in PRICES.value], [int(x) for x in DEPTHS.value]
     except ValueError as error:
@@ -35,10 +36,16 @@ def plan() -> dict[Settings, str]:
     wanted = {}
     for price in prices:
         priced = {**given, "method": "lrn", "price": price}
-        wanted |= dict.fromkeys(grid.each_seed(priced, output / f"price_{price:g}"), f"price {price:g}")
-    for depth in depths:
-        fixed = {**grid.one_network(given), "depth": depth}
-        wanted |= dict.fromkeys(grid.each_seed(fixed, output / f"depth_{depth}"), f"depth {depth}")
+        wanted |= dict.fromkeys(
+            grid.each_seed(priced, output / f"price_{price:g}"), f"LRN, price {price:g}"
+        )
+    fixed = {
+        "one network": grid.one_network(given),
+        "a random path for each task": {**of_method(given, "unrouted"), "paths": "task"},
+    }
+    for (way, settings), depth in itertools.product(fixed.items(), depths):
+        runs = grid.each_seed({**settings, "depth": depth}, output / f"{way.replace(' ', '_')}_{depth}")
+        wanted |= dict.fromkeys(runs, f"{way}, depth {depth}")
     return wanted
 
 
@@ -71,7 +78,7 @@ def show(wanted: dict[Settings, str], found: dict[Settings, Run]) -> None:
         accuracy, gflop = measure(run, data[seed])
         least, most = np.percentile(gflop, [5, 95])
         rows.append((wanted[settings], seed, accuracy, gflop.mean(), least, most))
-        print(f"{wanted[settings]:12} seed {seed}: {accuracy:6.2%} with {gflop.mean():.4f} GFLOP")
+        print(f"{wanted[settings]:36} seed {seed}: {accuracy:6.2%} with {gflop.mean():.4f} GFLOP")
     path = pathlib.Path(flags.FLAGS.output, "price")
     columns = ("label", "seed", "accuracy", "mean_gflop", "gflop_5_percent", "gflop_95_percent")
     curves.save_csv([columns, *rows], path.with_suffix(".csv"))
@@ -86,17 +93,15 @@ def picture(rows):
 
     drawn = Figure(figsize=(6, 4), layout="constrained")
     axis = drawn.subplots()
-    kinds = {"price": "LRN, by price in nats per GFLOP", "depth": "one network, shared, by depth"}
-    for (kind, name), colour in zip(kinds.items(), COLOURS, strict=False):
-        labels = dict.fromkeys(row[0] for row in rows if row[0].startswith(kind))
+    ways = dict.fromkeys(row[0].rpartition(" ")[0] for row in rows)  # such as "LRN, price"
+    for way, colour in zip(ways, COLOURS, strict=False):
+        labels = dict.fromkeys(row[0] for row in rows if row[0].startswith(way))
         of_label = [np.array([row[2:4] for row in rows if row[0] == label]) for label in labels]
-        if not of_label:
-            continue
         means = np.array([runs.mean(axis=0) for runs in of_label])
-        axis.plot(means[:, 1], 100 * means[:, 0], "-", color=colour, label=name)
+        axis.plot(means[:, 1], 100 * means[:, 0], "-", color=colour, label=way.replace(", ", ", by "))
         axis.plot(*np.concatenate(of_label).T[::-1] * [[1], [100]], "o", color=colour, ms=4)
         for label, (accuracy, gflop) in zip(labels, means, strict=True):
-            number = label.split()[1]
+            number = label.split()[-1]
             axis.annotate(
                 number, (gflop, 100 * accuracy), xytext=(4, 4), textcoords="offset points", size=8
             )
