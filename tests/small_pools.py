@@ -380,3 +380,18 @@ class Rules:
                 actions += (int(rng.choice(sorted(self.valid(actions)))),)
             episodes.append(actions)
         return np.array(episodes, np.int32)
+
+
+def with_passes(networks, depth, no_module, rng):
+    """Episodes `[n, depth]` that build the networks, with PASS at random places after the first step."""
+    episodes = np.full((len(networks), depth), no_module, np.int32)
+    for row, network in enumerate(networks):
+        steps = [0, *sorted(rng.choice(np.arange(1, depth), len(network) - 1, replace=False))]
+        episodes[row, steps] = network
+    return episodes
+
+
+def networks_of_all_tasks(pool, depth, rules):
+    """Every network of at most `depth` modules that some task may have."""
+    tasks = range(len(pool.demands))
+    return sorted(set().union(*(rules(pool, depth, task).networks() for task in tasks)))
