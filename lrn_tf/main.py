@@ -1,6 +1,7 @@
 """Trains a network: `python -m lrn_tf.main --benchmark=min_mtl --dup=10`."""
 
 import dataclasses
+import gc
 import signal
 import sys
 from collections.abc import Callable
@@ -78,12 +79,13 @@ def train(settings: Settings) -> int:
     import_tensorflow(settings.cache)
     from lrn_tf.training.train import run as run_training
 
-    outcome = run_training(settings)
-    if outcome.stopped:
+    stopped, writes = run_training(settings)[1:]
+    if stopped:
         # What a cluster preempts, and what is continued, has not failed.
         print("stopped and saved; the same command continues", file=sys.stderr)
-        return 0 if outcome.stopped == signal.SIGTERM else 130
-    if settings.export_dir and outcome.writes:
+        return 0 if stopped == signal.SIGTERM else 130
+    if settings.export_dir and writes:
+        gc.collect()  # the network that was trained: another is made to be exported
         export(settings.workdir, settings.export_dir, settings.pool)
     return 0
 

@@ -101,6 +101,20 @@ def test_other_tasks_and_modules_of_the_same_name_are_no_seeds(make):
     assert [group.label for group in groups] == [f"python:tasks ({name})" for name in "abe"]
 
 
+def test_other_functions_and_folders_make_no_seeds(make):
+    """Tasks that are called alike may have other examples; where they lie is no difference."""
+    ofs = ["/a/tasks.py:plain", "/b/tasks.py:plain", "/b/tasks.py:shuffled", "/a/v1", "/a/v2"]
+    read = [runs.read(make(str(i), [0.1], benchmark=of, seed=i)) for i, of in enumerate(ofs)]
+    groups = runs.group(read)
+    assert [[run.folder.name for run in group.runs] for group in groups] == [
+        ["0", "1"],
+        ["2"],
+        ["3"],
+        ["4"],
+    ]
+    assert [group.label for group in groups] == ["tasks.py:plain", "tasks.py:shuffled", "v1", "v2"]
+
+
 def test_a_folder_is_called_by_its_name(make):
     (group,) = runs.group([runs.read(make("a", [0.1], benchmark="/data/my pictures"))])
     assert group.label == "my pictures"

@@ -85,6 +85,7 @@ def test_a_run_that_was_stopped_where_it_is_to_end_is_evaluated_there(whole, tmp
     with pytest.raises(tf.errors.OpError):
         run(tmp_path, evaluate_every=3, checkpoint_every=5, method=dict(killed_at=11))
     assert checkpoint_steps(tmp_path) == [5, 10] and not (tmp_path / "metrics.jsonl").exists()
+    (tmp_path / "metrics.jsonl").write_text('{"epoch": 2, "st')  # of a disk that was full
     for _ in range(2):  # the second time it has been
         assert not run(tmp_path, evaluate_every=3, epochs=2).steps
         assert "finished already, at step 10" in capsys.readouterr().err

@@ -242,11 +242,15 @@ def test_memory_that_is_not_enough(monkeypatch, tmp_path):
         build.describe(benchmark, settings)
     method = build.METHODS["shared"]
     weights = sum(method.count_parameters(benchmark.problem, settings, None).values())
-    # Examples are held twice, as arrays and on the device.
-    once = weights * method.BYTES_PER_PARAMETER + benchmark.train.nbytes + benchmark.test.nbytes
-    monkeypatch.setattr(build, "_memory", lambda: once)
+    # Examples and their targets are held twice, as arrays and on the device.
+    parts = (benchmark.train, benchmark.test)
+    held = sum(array.nbytes for part in parts for array in (*part.inputs, part.target))
+    needed = weights * method.BYTES_PER_PARAMETER + 2 * held
+    monkeypatch.setattr(build, "_memory", lambda: needed - 1)
     with pytest.raises(UserError, match="more than the"):
         build.describe(benchmark, settings)
+    monkeypatch.setattr(build, "_memory", lambda: needed)
+    build.describe(benchmark, settings)
     monkeypatch.undo()
     of_container = tmp_path / "memory.max"
     of_container.write_text("20000\n")

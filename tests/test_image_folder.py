@@ -271,6 +271,23 @@ def test_one_in_colour_makes_all_three_channels(folder):
     assert sorted(found(benchmark, benchmark.train) + found(benchmark, benchmark.test)) == expected(made)
 
 
+def test_colour_beside_grey_changes_nobody_elses_part(folder):
+    """A run that starts from one on the grey ones shall not be tested on what that has learned."""
+    fill(folder, FRUIT, channels=1)
+    grey = load(folder)
+    put(folder / "colour" / "red" / "more.png", COLOUR)
+    both = load(folder)
+
+    def fruit(benchmark):
+        held_out = [e for e in found(benchmark, benchmark.test) if e[0] == "fruit"]
+        return [
+            (*of, np.frombuffer(image, np.uint8)[:: len(image) // SIDE**2].tobytes())
+            for *of, image in held_out
+        ]
+
+    assert fruit(grey) == fruit(both) != []
+
+
 def test_colour_in_the_test_makes_the_training_three_channels(folder):
     fill(folder / "train", FRUIT, channels=1)
     fill(folder / "test", FRUIT, 500)

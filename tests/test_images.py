@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lrn_tf.data.images import augment, resize, standardise
+from lrn_tf.data.images import augment, decode, resize, standardise
 
 KINDS = ("none", "flip", "shift", "flip_shift")
 
@@ -63,6 +63,11 @@ def test_images_of_numbers_become_what_those_of_bytes_do(kind):
 
 def test_resized_to_its_own_size_an_image_is_the_same():
     np.testing.assert_array_equal(resize(images(), (16, 17)), images())
+
+
+def test_no_picture_has_two_channels():
+    with pytest.raises(ValueError, match="a picture has 1, 3 or 4 channels, and 2 are wanted; give a .npy"):
+        decode(b"", 2)
 
 
 @pytest.mark.parametrize("size", [(4, 4), (8, 5), (31, 32)])

@@ -660,6 +660,18 @@ def test_what_users_have_is_standardised_before_it_is_rounded():
     assert len(np.unique(far[:, 0])) == 3
 
 
+def test_a_network_is_loaded_with_its_own_arithmetic(tmp_path):
+    """Whatever layers compute in where it is loaded."""
+    with layers_compute_in("bfloat16"):
+        network = network_of_rows()
+    path = tmp_path / "network.keras"
+    network.save(path)
+    again = keras.saving.load_model(path)
+    assert again.router.dtype_policy == network.router.dtype_policy == keras.DTypePolicy("mixed_bfloat16")
+    np.testing.assert_array_equal(again(THREE_ROWS, [0] * 3), network(THREE_ROWS, [0] * 3))
+    assert (network_of_rows()(THREE_ROWS, [0] * 3) != network(THREE_ROWS, [0] * 3)).numpy().any()
+
+
 def test_a_network_takes_what_a_loaded_model_does_and_refuses_the_same():
     """More of it in test_export.py."""
     network, x = network_of_rows(), THREE_ROWS

@@ -73,7 +73,8 @@ def test_a_file_may_hold_what_files_hold(written):
 def test_a_folder_whose_name_has_a_colon_is_a_folder(tmp_path):
     folder = tmp_path / "a:b"
     folder.mkdir()
-    assert resolve({"benchmark": str(folder)}).own("benchmark") is None
+    settings = resolve({"benchmark": str(folder)})
+    assert settings.own("benchmark") is None and not settings.is_own("benchmark")
 
 
 def test_a_missing_file(written, tmp_path):

@@ -205,6 +205,9 @@ def test_there_must_be_images_to_change(tmp_path):
     rows = lrn_tf.Task("t", np.random.default_rng(0).normal(size=(40, 3)), np.arange(40) % 2)
     with pytest.raises(lrn_tf.UserError, match="--augment=flip has no images to change"):
         lrn_tf.train([rows], "mixed", workdir=str(tmp_path / "run"), augment="flip")
+    tiny = lrn_tf.Task("t", np.zeros((40, 7, 7, 1), np.uint8), np.arange(40) % 2)
+    with pytest.raises(lrn_tf.UserError, match="--augment=shift has no images to change"):
+        lrn_tf.train([tiny], "mixed", workdir=str(tmp_path / "run"), augment="shift")
     rng = np.random.default_rng(0)
     words = lrn_tf.Task("w", rng.integers(0, 9, (40, 3)), rng.normal(size=40))
     for setting in ("mixup", "label_smoothing"):

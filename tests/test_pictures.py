@@ -152,6 +152,29 @@ def test_a_method_without_paths_has_no_pictures():
 MANY = 300
 
 
+def test_many_tasks_are_drawn_in_time():
+    """Without a number in each of 90,000 cells, and no larger than a few pages."""
+    tasks = tuple(TaskSpec(f"task of its own {k}", "images", CLASSES, ("no", "yes")) for k in range(MANY))
+    k, zeros = np.arange(MANY), np.zeros(MANY)
+    held = Evaluation(
+        Problem("fake", (IMAGES,), tasks),
+        KINDS,
+        k,
+        0 * k,
+        np.ones((MANY, 2)),
+        zeros,
+        zeros,
+        0 * k[:, None] + [0, 2, 5],
+        zeros,
+    )
+    sharing, use = pictures.path_sharing(held), pictures.module_use(held)
+    assert not [x for x in sharing.axes[0].texts if x.get_text() == "100"]
+    for figure in (sharing, use):
+        assert max(figure.get_size_inches()) < 60
+        named = [x.get_text() for x in figure.axes[0].get_yticklabels()]
+        assert named[0] == "task of its own 0" and 50 < len(named) <= MANY
+
+
 def test_a_task_of_many_classes_is_drawn_in_time():
     """Without a number in each of 90,000 cells, and no wider than a page."""
     task = TaskSpec("many", "images", CLASSES, tuple(f"class {i}" for i in range(MANY)))

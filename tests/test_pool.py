@@ -114,7 +114,8 @@ def served(*others, demands=TASKS):
     "make, message",
     [
         (lambda: kind("x", "middle", (3,), (3,)), "x: role 'middle' is unknown.*hidden"),
-        (lambda: kind("x", HIDDEN, (3,), (3,), dup=0), "x: dup 0 must be at least 1"),
+        (lambda: kind("x", HIDDEN, (3,), (3,), dup=0), "x: dup 0 must be a whole number, 1 at least"),
+        (lambda: kind("x", HIDDEN, (3,), (3,), dup=2.0), "x: dup 2.0 must be a whole number, 1 at least"),
         (lambda: kind("x", HIDDEN, (3,), (3,), serves=("a",)), "x: only output kinds serve"),
         (lambda: kind("x", OUTPUT, (3,), (2, 1)), r"x: output modules return \(answers,\).*\(2, 1\)"),
         (lambda: smallest(kind("in", HIDDEN, (3,), (3,))), "distinct names"),

@@ -151,6 +151,7 @@ def test_output_modules_are_known_by_what_they_answer(old):
         ({"validation": 0.1}, {"validation": 0.1}, False),
         ({"validation": 0.1}, {"validation": 0.0}, False),  # the test examples were in neither's training
         ({}, {"validation": 0.1}, True),
+        ({"image_size": 16}, {"image_size": 32}, True),
     ],
 )
 def test_it_is_said_where_what_was_learned_may_be_held_out(before, now, says):

@@ -91,6 +91,10 @@ WRONG = {
         "y has numbers around 1e\\+06 in column 0",
     ),
     "masked": (dict(x=np.ma.masked_less(rows(6), 0)), "x has missing values; fill them or drop those"),
+    "masked images": (
+        dict(x=np.ma.masked_less(np.arange(24, dtype=np.uint8).reshape(6, 2, 2, 1), 2)),
+        "x has missing values; fill them or drop those",
+    ),
     "vocabulary of numbers": (dict(vocabulary=7), "vocabulary=7, and x is no tokens; leave it out"),
     "vocabulary of text": (dict(vocabulary="7"), "vocabulary='7' is no number up to 1000000; give one"),
     "beyond the vocabulary": (
@@ -203,6 +207,7 @@ WRONG = {
         "two answers are called 'a'; give each a name of its own",
     ),
     "answers as text": (dict(answers="ab"), "answers is 'ab'; give a list of names"),
+    "answers without an order": (dict(answers={"b"}), "answers is {'b'}; give a list of names"),
     "answers as number": (dict(answers=2), "answers is 2; give a list of names"),
     "empty answer": (dict(answers=["a", " "]), "an answer is called ' '; give it one line of text"),
     "answer of two lines": (

@@ -46,8 +46,8 @@ class Examples:
 
     @property
     def nbytes(self) -> int:
-        """Of what they are shown."""
-        return sum(array.nbytes for array in self.inputs)
+        """Of what they are shown, and of their targets."""
+        return sum(array.nbytes for array in (*self.inputs, self.target))
 
 
 class DeviceExamples:

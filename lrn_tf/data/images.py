@@ -27,6 +27,8 @@ def decode(content: bytes, channels: int = 0) -> np.ndarray:
     Raises:
         ValueError: there is none, or it has grey of more than a byte.
     """
+    if channels not in (0, 1, 3, 4):
+        raise ValueError(f"a picture has 1, 3 or 4 channels, and {channels} are wanted; give a .npy file")
     # Not of TensorFlow: it takes the numbers of a palette for colours, leaves a photograph on its side, and
     # crashes where a WebP moves.
     try:

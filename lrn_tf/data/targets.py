@@ -154,7 +154,8 @@ def _filled(targets, asked):
 
 def _names(task):
     """The names that the user gives the answers, if any."""
-    if isinstance(task.answers, str) or not np.iterable(task.answers):
+    unordered = isinstance(task.answers, set | frozenset)
+    if isinstance(task.answers, str) or unordered or not np.iterable(task.answers):
         raise UserError(f"{task.name}: answers is {task.answers!r}; give a list of names")
     names = tuple(map(str, task.answers))
     for name in names:

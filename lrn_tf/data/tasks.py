@@ -134,7 +134,7 @@ def _inputs_array(task, what, values, arrays):
     """What examples bring: uint8 images, float32 of one to three axes, or int32 tokens `[n, length]`."""
     if id(values) in arrays:
         return arrays[id(values)]
-    if getattr(values, "dtype", None) == np.uint8 and np.ndim(values) == 4:
+    if getattr(values, "dtype", None) == np.uint8 and np.ndim(values) == 4 and not np.ma.is_masked(values):
         x = np.asarray(values)  # without a copy as int32
     else:
         x = numbers(task.name, what, values)

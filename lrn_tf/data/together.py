@@ -114,20 +114,30 @@ def _parted(tasks, seed):
     """Of each task the training and the test examples, `(x, y)` each; what tasks share they share there."""
     held_out: dict[int, tuple] = {}
     for task in tasks:
-        if task.test is not None:
+        same = [other for other in tasks if other.x is task.x]
+        if all(other.test is not None for other in same):
             yield (task.x, task.y), task.test
             continue
         if id(task.x) not in held_out:
-            same = [other.y for other in tasks if other.x is task.x]
-            marked = _held_out(same, draw_lots(task.x, seed))
+            marked = _held_out([other.y for other in same], draw_lots(_plain(task.x), seed))
             held_out[id(task.x)] = marked, task.x[~marked], task.x[marked]
         marked, train_x, test_x = held_out[id(task.x)]
+        if task.test is not None:  # nor does it learn from what the others are tested on
+            yield (train_x, task.y[~marked]), task.test
+            continue
         if not is_asked(task.y[marked]).any():
             raise UserError(
                 f"{task.name} has too few examples to hold some out{_of_the_same(task, tasks)}; give more,"
                 " or test=(x, y)"
             )
         yield (train_x, task.y[~marked]), (test_x, task.y[marked])
+
+
+def _plain(x):
+    """Examples, grey pictures with one channel: what is held out of them is so beside colour, too."""
+    if x.ndim != 4 or x.shape[-1] != 3:
+        return x
+    return [row[..., :1] if (row == row[..., :1]).all() else row for row in x]
 
 
 def _of_the_same(task, tasks):
@@ -190,7 +200,7 @@ def _joined(parts, of_task):
     return Examples(np.concatenate(row), task, target, tuple(inputs)), tuple(strata)
 
 
-def draw_lots(x: np.ndarray, seed: int) -> np.ndarray:
+def draw_lots(x: Sequence[np.ndarray], seed: int) -> np.ndarray:
     """What decides which examples are held out: a number of each, uint64 `[n]`.
 
     It comes from what the example is shown, and from nothing else but the seed: a run that starts from

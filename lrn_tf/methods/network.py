@@ -9,6 +9,7 @@ import tensorflow as tf
 from lrn_tf.data.brought import brought
 from lrn_tf.data.examples import prepare_all
 from lrn_tf.data.problem import Problem
+from lrn_tf.devices.precision import layers_compute_in
 from lrn_tf.learning.objectives import Objectives
 from lrn_tf.modules.decision_process import DecisionProcess
 from lrn_tf.modules.dispatch import Modules
@@ -72,17 +73,18 @@ class LRN(keras.Model):
         self.problem = problem
         actor = actor_for(actor, len(self.pool))
         self.process = DecisionProcess(self.pool, depth)
-        self.modules = Modules(self.pool, depth)
-        self.router = Router(
-            problem.inputs,
-            problem.input_of,
-            len(self.pool),
-            self.process.max_candidates,
-            d_model,
-            actor,
-            actor_scale or decided_scale(len(self.pool), depth, actor),
-            input_scale,
-        )
+        with layers_compute_in(self.dtype_policy):  # which one that is loaded brings along
+            self.modules = Modules(self.pool, depth)
+            self.router = Router(
+                problem.inputs,
+                problem.input_of,
+                len(self.pool),
+                self.process.max_candidates,
+                d_model,
+                actor,
+                actor_scale or decided_scale(len(self.pool), depth, actor),
+                input_scale,
+            )
         self.objectives = Objectives(problem)
         self.workdir: str = ""
         self.epochs: list[EpochMetrics] = []
@@ -145,11 +147,11 @@ class LRN(keras.Model):
 
     def get_config(self):
         kinds = [
-            {**{f.name: getattr(kind, f.name) for f in dataclasses.fields(kind)}, "layer": kind.layer()}
-            for kind in self.pool.kinds
+            {f.name: getattr(kind, f.name) for f in dataclasses.fields(kind)} for kind in self.pool.kinds
         ]
-        for kind in kinds:
-            kind["layer"] = keras.saving.serialize_keras_object(kind["layer"])
+        with layers_compute_in(self.dtype_policy):
+            for kind in kinds:
+                kind["layer"] = keras.saving.serialize_keras_object(kind["layer"]())
         # Lists, not tuples: Keras has forms of its own for those.
         problem = _plain(dataclasses.asdict(self.problem))
         return {**super().get_config(), "kinds": _plain(kinds), "problem": problem, **self._config}

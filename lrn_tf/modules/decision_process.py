@@ -134,7 +134,7 @@ class DecisionProcess:
     def _look_ahead(self, task):
         """The most candidates of each step, and which modules are in some network, for one task."""
         pool, demand = self.pool, self.pool.demands[task]
-        open_ones = np.array([pool.may[task, pool.modules(k)].sum() for k in range(len(pool.kinds))])
+        open_ones = np.bincount(pool.kind, pool.may[task], len(pool.kinds))
         before = graph.before(pool, demand.input)
         after = graph.after(pool, self._output & (open_ones > 0))
         # The fewest modules that bring an example from each signature to its answer.

@@ -30,10 +30,11 @@ def _steps(pool):
 
 def _fewest(starts, steps):
     """The fewest steps to each kind from those where it starts."""
-    fewest = np.where(starts, 0.0, np.inf)
-    for _ in starts:
-        for near, far in steps:
-            fewest[far] = min(fewest[far], fewest[near] + 1)
+    near, far = np.array(steps, int).reshape(-1, 2).T
+    fewest, known = np.where(starts, 0.0, np.inf), None
+    while not np.array_equal(fewest, known):
+        known = fewest.copy()
+        np.minimum.at(fewest, far, known[near] + 1)
     return fewest
 
 

@@ -7,6 +7,7 @@ definition of a pool knows what its kinds are.
 
 import collections
 import dataclasses
+import numbers
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -59,8 +60,8 @@ class Kind:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.role not in ROLES:
             raise ValueError(f"kind {self.name}: role {self.role!r} is unknown; allowed are {ROLES}")
-        if self.dup < 1:
-            raise ValueError(f"kind {self.name}: dup {self.dup} must be at least 1")
+        if not isinstance(self.dup, numbers.Integral) or self.dup < 1:
+            raise ValueError(f"kind {self.name}: dup {self.dup} must be a whole number, 1 at least")
         if self.serves and self.role != OUTPUT:
             raise ValueError(f"kind {self.name}: only output kinds serve label spaces")
         if self.given and self.role != INPUT:
@@ -135,8 +136,8 @@ class Pool:
         self.kind = np.repeat(np.arange(len(self.kinds)), [kind.count for kind in self.kinds])
         shapes = [given.shape for given in self.inputs]
         self.signatures = list(dict.fromkeys([*shapes, *(kind.input for kind in self.kinds)]))
-        every = range(len(self.kinds))
-        self.may = np.array([np.concatenate([self._may(k, task) for k in every]) for task in self.demands])
+        self.may = np.concatenate([self._may(k) for k in range(len(self.kinds))], axis=1)
+        self._followers = [self._may_follow(kind) for kind in self.kinds]
         self._without_values: dict[int, keras.layers.Layer] = {}
         self._check_answers()
 
@@ -171,17 +172,18 @@ class Pool:
             )
         return fits[0] if fits else None
 
-    def _may(self, k, demand):
-        """Which modules of a kind a task may use, bool `[count]`."""
-        kind = self.kinds[k]
+    def _may(self, k):
+        """Which modules of a kind each task may use, bool `[K, count]`."""
+        kind, given = self.kinds[k], self.input_of[k]
+        if kind.serves:
+            spaces = np.array([demand.space for demand in self.demands])
+            return np.repeat(spaces[:, None] == np.array(kind.serves), kind.dup, axis=1)
         if kind.role == INPUT:
-            mine = self.input_of[k] is not None and self.inputs[self.input_of[k]].name == demand.input
-            return np.full(kind.count, mine)
-        if kind.role == HIDDEN:
-            return np.ones(kind.count, bool)
-        if not kind.serves:
-            return np.full(kind.count, kind.output == (demand.width,))
-        return np.repeat([space == demand.space for space in kind.serves], kind.dup)
+            name = None if given is None else self.inputs[given].name
+            mine = [demand.input == name for demand in self.demands]
+        else:
+            mine = [kind.role == HIDDEN or kind.output == (demand.width,) for demand in self.demands]
+        return np.repeat(np.array(mine)[:, None], kind.count, axis=1)
 
     def _check_answers(self):
         wanted = {demand.space: demand.width for demand in self.demands}
@@ -218,13 +220,13 @@ class Pool:
 
     def followers(self, kind: int) -> list[int]:
         """The kinds whose modules may come right after a module of this kind."""
-        if self.kinds[kind].role == OUTPUT:
+        return self._followers[kind]
+
+    def _may_follow(self, kind):
+        if kind.role == OUTPUT:
             return []
-        return [
-            k
-            for k, other in enumerate(self.kinds)
-            if other.role != INPUT and other.input == self.kinds[kind].output
-        ]
+        others = enumerate(self.kinds)
+        return [k for k, other in others if other.role != INPUT and other.input == kind.output]
 
     def takes_tokens(self, kind: int) -> bool:
         """Whether modules of a kind take whole numbers."""

@@ -4,6 +4,7 @@ What draws returns a matplotlib `Figure`, for TensorBoard, for a report or for a
 imported when one is drawn.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,8 +16,10 @@ from lrn_tf.results.path_graph import FONT, INK, top_paths
 
 # Inches.
 CELL = 0.24
-# The most that a table of classes is wide.
-WIDEST = 12
+# The most that a table of classes is wide, and one of tasks wide and high.
+WIDEST, LARGEST = 12, 48
+# Of more tasks colours alone tell what they share, and of more rows than fit each few have a name.
+TOLD, LINE = 40, 0.12
 # Of a task's numbers, so many are drawn.
 DRAWN = 12
 # From this value on a cell is so dark that white can be read on it.
@@ -74,11 +77,11 @@ def path_sharing(evaluation: Evaluation):
     shared = evaluation.sharing
     tasks = evaluation.problem.task_names
     figure, axes = _matrix(shared, numbered(tasks), above=0.15, below=0.6, cell=1.3 * CELL)
-    for (row, column), value in np.ndenumerate(shared):
+    for (row, column), value in np.ndenumerate(shared) if len(tasks) <= TOLD else ():
         if value > 0:
             colour = "white" if value > DARK else INK
             axes.text(column, row, f"{100 * value:.0f}", ha="center", va="center", size=7, color=colour)
-    axes.set_xticks(range(len(tasks)), range(len(tasks)))
+    axes.set_xticks(axes.get_yticks(), map(int, axes.get_yticks()))
     axes.set_xlabel("task; in % of the modules of two networks")
     _colour_bar(figure, axes, "modules in both networks")
     return figure
@@ -171,13 +174,14 @@ def _matrix(values, labels, above, below, cell=CELL):
     from matplotlib.figure import Figure
 
     rows, columns = values.shape
-    # Beyond some 200 columns cells become narrower.
-    wide, tall = min(cell * columns, 48), cell * rows
+    # Beyond some 200 columns or rows cells become smaller.
+    wide, tall = min(cell * columns, LARGEST), min(cell * rows, LARGEST)
     left = 0.068 * max(map(len, labels)) + 0.2
     figure = Figure(figsize=(left + max(wide, 2.2) + 0.9, above + tall + below))
     axes = figure.add_axes(_place(figure, left, below, wide, tall))
     axes.imshow(np.ma.masked_invalid(values), cmap=_blues(), vmin=1e-9, vmax=1, aspect="auto")
-    axes.set_yticks(range(rows), list(map(plain, labels)), size=FONT)
+    every = max(1, math.ceil(LINE * rows / tall))
+    axes.set_yticks(range(0, rows, every), list(map(plain, labels[::every])), size=FONT)
     axes.set_xticks(np.arange(columns + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(rows + 1) - 0.5, minor=True)
     axes.grid(which="minor", color="#dddddd", lw=0.4)

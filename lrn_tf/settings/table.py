@@ -381,12 +381,13 @@ class Settings:
         Raises:
             UserError: there is no such file or function, or the file raises something.
         """
-        value = getattr(self, name)
-        limits = _limits(name)
+        return own_function(name, getattr(self, name)) if self.is_own(name) else None
+
+    def is_own(self, name: str) -> bool:
+        """Whether a setting names a function of the user's, or what they gave in Python."""
+        value, limits = getattr(self, name), _limits(name)
         is_folder = FOLDER in limits["or_else"] and os.path.isdir(value)
-        if value in limits["choices"] or is_folder or ":" not in value:
-            return None
-        return own_function(name, value)
+        return value not in limits["choices"] and not is_folder and ":" in value
 
 
 # A run may be continued although these differ: they do not change what is computed, but for OF_LENGTH,

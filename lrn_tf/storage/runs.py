@@ -141,8 +141,9 @@ def group(runs: Sequence[Run]) -> list[Group]:
     groups: dict[tuple[str, int], list[Run]] = {}
     seen: collections.Counter = collections.Counter()
     for run in runs:
-        # Tasks and modules made in Python may have the same names in settings.
-        same = [_kept(run), run.about["pool"], run.about["problem"].task_names]
+        # Tasks and modules of a user's may be elsewhere now, and made in Python may be called alike.
+        called = [pathlib.PurePath(run.settings[name]).name for name in ("benchmark", "pool")]
+        same = [_kept(run), called, run.about["pool"], run.about["problem"].task_names]
         key = json.dumps(same, sort_keys=True)
         # A seed once more, as for other --epochs, is not another seed.
         groups.setdefault((key, seen[key, run.settings["seed"]]), []).append(run)

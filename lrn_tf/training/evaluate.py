@@ -10,7 +10,6 @@ from lrn_tf.errors import UserError
 from lrn_tf.methods.restore import restore_method
 from lrn_tf.results.evaluation import Evaluator
 from lrn_tf.results.report_sections import Shown
-from lrn_tf.settings.table import BENCHMARKS
 from lrn_tf.storage.runs import Run
 from lrn_tf.training.transfer import as_seen_by
 
@@ -28,7 +27,7 @@ def evaluate(run: Run, tasks: Any = None, pool: Any = None) -> Shown:
         UserError: there is no checkpoint, or the examples or the pool are missing or others.
     """
     settings, problem = run.asked, run.about["problem"]
-    if not tasks and settings.benchmark not in BENCHMARKS and ":" in settings.benchmark:
+    if not tasks and settings.is_own("benchmark"):
         raise UserError(
             f"the examples of {run.folder} are made by {settings.benchmark}, which a run does not start by"
             f" itself; give it with --benchmark=FILE.py:FUNCTION if you trust it"

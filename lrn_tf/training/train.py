@@ -134,8 +134,14 @@ def run(settings: Settings, source: Callable[..., Drawn] | None = None, kinds=No
 
 def _check_of_use(settings, problem):
     """Sees that there is something for settings that are about some tasks only."""
+    # Of a smaller one an eighth, by which images are shifted, is nothing.
+    least = 8 if settings.augment == "shift" else 1
     for name, there, what in (
-        ("augment", any(len(given.shape) == 3 for given in problem.inputs), "images to change"),
+        (
+            "augment",
+            any(len(given.shape) == 3 and max(given.shape[:2]) >= least for given in problem.inputs),
+            "images to change",
+        ),
         ("mixup", any(not given.vocabulary for given in problem.inputs), "examples that can be mixed"),
         ("label_smoothing", any(task.form == CLASSES for task in problem.tasks), "classes to smooth"),
     ):

@@ -205,6 +205,7 @@ class Trainer:
 
     def _finish_late(self, step):
         """Evaluates a run that was stopped where it is to end now, and was not evaluated then."""
+        self.workdir.rewind_metrics(step, 1)  # to whole lines
         epoch = (step - 1) // self.steps_per_epoch
         rate = learning_rate(self.settings, step - 1, self.steps_per_epoch, self.last_step)
         self._finish_epoch(epoch, step, step - epoch * self.steps_per_epoch, rate)
