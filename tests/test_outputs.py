@@ -1,5 +1,6 @@
 """What programs write: nothing of the user's goes away for it, and nothing is half there."""
 
+import gc
 import json
 import os
 
@@ -8,6 +9,7 @@ import pytest
 import lrn_tf
 from lrn_tf import main
 from lrn_tf.errors import UserError
+from lrn_tf.methods.given_paths import TaskHead
 from lrn_tf.serving import export as export_module
 from lrn_tf.serving.export import CARD, export
 from lrn_tf.settings.resolve import resolve
@@ -42,6 +44,23 @@ def test_two_exports_at_once_end_with_one_whole_model(exported, tmp_path, monkey
     assert overtaken
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
     lrn_tf.load(str(tmp_path / "mine"))
+
+
+def test_what_was_trained_is_gone_when_it_is_exported(tmp_path, monkeypatch):
+    """Memory is for one network, which is made anew."""
+    left = []
+
+    def look(*_):
+        left.append(
+            [o for o in gc.get_objects() if type(o) is TaskHead and not any(o is b for b in before)]
+        )
+
+    monkeypatch.setattr(export_module, "export", look)
+    before = [o for o in gc.get_objects() if type(o) is TaskHead]
+    given = dict(method="task_head", max_steps=1, examples=128, pictures_every=0)
+    run, output = str(tmp_path / "run"), str(tmp_path / "model")
+    main.train(resolve({**given, "workdir": run, "export_dir": output}))
+    assert left == [[]]
 
 
 @pytest.mark.parametrize("output", ["run", "run/model", "run/..", "run/../run/", "link", "link/new"])
