@@ -25,7 +25,8 @@ class Task:
         y: what is asked: whole numbers `[n]` from 0 on, the classes, or their names as text; other numbers
             `[n]` or `[n, d]`; or 0, 1 or bool `[n, C]`, which of C labels are given. Where it is NaN, None
             or masked, the task does not ask.
-        test: `(x, y)` to evaluate on; None holds out a fifth of the examples.
+        test: `(x, y)` to evaluate on; None holds out a fifth of the examples, from which no other task that
+            is given them learns.
         answers: names of the classes, numbers or labels; numbered without.
         form: "classes", "numbers" or "labels", where y does not tell.
         input: the name of the input; tasks that share one need not have the same examples. Tasks without

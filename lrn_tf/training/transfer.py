@@ -72,11 +72,8 @@ def start_from(old: LRNMethod, method: LRNMethod, freeze: bool) -> str:
 
 def _other_draw(before: Settings, now: Settings) -> str:
     """What is to say where a run may hold out other examples than the one that it starts from."""
-    for name in (
-        "seed",
-        "validation",
-        "image_size",
-    ):  # pictures of a folder are resized before they are drawn
+    # Pictures of a folder are resized before some of them are held out.
+    for name in ("seed", "validation", "image_size"):
         was, is_now = getattr(before, name), getattr(now, name)
         if was != is_now and (name != "validation" or is_now):
             return (
