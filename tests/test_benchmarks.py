@@ -109,7 +109,7 @@ def test_examples_are_well_formed(loaded, name):
         assert part.row.shape == part.task.shape == part.target.shape == (len(part),)
         assert images.dtype == np.uint8
         assert images.shape[1:] == given.shape
-        assert part.nbytes == images.nbytes
+        assert part.nbytes == images.nbytes + 4 * len(part)
         # Every image is used, and no task has one twice.
         assert set(part.row.tolist()) == set(range(len(images)))
         assert len(set(zip(part.row.tolist(), part.task.tolist(), strict=True))) == len(part)

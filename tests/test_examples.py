@@ -93,7 +93,8 @@ def test_what_an_example_shows(channels, drawn):
 
 
 def test_bytes_of_examples(several):
-    assert several.train.nbytes == 24 * 48 + 32 * 5 * 4 + 16 * 7 * 4
+    of_targets = several.train.target.size * 4
+    assert several.train.nbytes == 24 * 48 + 32 * 5 * 4 + 16 * 7 * 4 + of_targets
 
 
 def test_columns_of_examples_are_as_long():
