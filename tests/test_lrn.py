@@ -183,6 +183,7 @@ def test_how_decided_the_router_starts(pool, dup, depth, given, expected):
     assert 0.9 * expected < np.abs(kernel).max() / limit <= expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "dup, given, expected",
     [
@@ -344,6 +345,7 @@ def test_minibatches_are_drawn_anew_in_each_step(training, monkeypatch):
     assert set(minibatches[0][0]) != set(minibatches[4][0])
 
 
+@pytest.mark.slow
 def test_a_router_imitates_given_paths_and_is_let_go(monkeypatch):
     monkeypatch.setattr("lrn_tf.methods.lrn.IMITATION_RATE", 1e-2)
     training = Training(dataclasses.replace(SETTINGS, **QUICK, imitation=100, bonus=0.0))

@@ -46,6 +46,7 @@ def test_two_exports_at_once_end_with_one_whole_model(exported, tmp_path, monkey
     lrn_tf.load(str(tmp_path / "mine"))
 
 
+@pytest.mark.slow
 def test_what_was_trained_is_gone_when_it_is_exported(tmp_path, monkeypatch):
     """Memory is for one network, which is made anew."""
     left = []

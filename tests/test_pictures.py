@@ -153,7 +153,7 @@ MANY = 300
 
 
 def test_many_tasks_are_drawn_in_time():
-    """Without a number in each of 90,000 cells, and no larger than a few pages."""
+    """Without a number in each of 90,000 cells, and no larger than 48 inches and their names."""
     tasks = tuple(TaskSpec(f"task of its own {k}", "images", CLASSES, ("no", "yes")) for k in range(MANY))
     k, zeros = np.arange(MANY), np.zeros(MANY)
     held = Evaluation(
