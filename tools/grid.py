@@ -66,12 +66,14 @@ def refuse(given: dict[str, Any], names: Sequence[str], by: str = "this program"
             raise UserError(f"--{name}={given[name]} is set or varied by {by}; leave it out")
 
 
-def one_network(given: dict[str, Any]) -> dict[str, Any]:
-    """Those settings for a network that all tasks share (--method=unrouted).
-
-    Without a core, of which it is the only learner: all other modules would be moved along with it.
-    """
-    return {**of_method(given, "unrouted"), "paths": "shared", "core": 0.0}
+def without_router(given: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Those settings for what an LRN has to beat (--method=unrouted), by what it is called."""
+    unrouted = of_method(given, "unrouted")
+    return {
+        # Without a core, of which it is the only learner: all other modules would be moved along with it.
+        "one network": {**unrouted, "paths": "shared", "core": 0.0},
+        "a random path for each task": {**unrouted, "paths": "task"},
+    }
 
 
 def groups_of(wanted: dict[str, list[Settings]], found: dict[Settings, Run]) -> list[Group]:

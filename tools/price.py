@@ -17,7 +17,7 @@ from absl import flags
 
 from lrn_tf import main as lrn_main
 from lrn_tf.errors import UserError
-from lrn_tf.settings.table import Settings, of_method
+from lrn_tf.settings.table import Settings
 from lrn_tf.storage.runs import Run
 
 PRICES = flags.DEFINE_list("prices", ["0", "1", "2", "4", "8"], "Nats per GFLOP")
@@ -39,11 +39,7 @@ def plan() -> dict[Settings, str]:
         wanted |= dict.fromkeys(
             grid.each_seed(priced, output / f"price_{price:g}"), f"LRN, price {price:g}"
         )
-    fixed = {
-        "one network": grid.one_network(given),
-        "a random path for each task": {**of_method(given, "unrouted"), "paths": "task"},
-    }
-    for (way, settings), depth in itertools.product(fixed.items(), depths):
+    for (way, settings), depth in itertools.product(grid.without_router(given).items(), depths):
         runs = grid.each_seed({**settings, "depth": depth}, output / f"{way.replace(' ', '_')}_{depth}")
         wanted |= dict.fromkeys(runs, f"{way}, depth {depth}")
     return wanted

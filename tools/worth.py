@@ -36,14 +36,10 @@ def plan() -> dict[str, list[Settings]]:
     grid.refuse(given, ("method", "paths", "examples", "workdir", "export_dir"))
     if not SIZES.value or not all(size.isdigit() for size in SIZES.value):
         raise UserError(f"--sizes={','.join(SIZES.value)} must be numbers of examples such as 0,10000,2000")
-    unrouted = of_method(given, "unrouted")
-    ways = {
-        "lrn": given,
-        "one network": grid.one_network(given),
-        "a random path for each task": {**unrouted, "paths": "task"},
-    }
+    ways = {"lrn": given, **grid.without_router(given)}
     if OWN_DUP.value:
-        ways["a network for each task"] = {**unrouted, "paths": "own", "dup": OWN_DUP.value}
+        own = {**of_method(given, "unrouted"), "paths": "own", "dup": OWN_DUP.value}
+        ways["a network for each task"] = own
     return {
         f"{way}, {int(size):,} examples" if int(size) else way: list(
             grid.each_seed(

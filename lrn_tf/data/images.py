@@ -8,8 +8,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from lrn_tf.errors import reason
 
+# Images are moved by up to a side through this; smaller ones are not.
+SHIFT = 8
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
-# By Pillow's mode: what grey pictures hold, and what holds more than a byte for each number.
+# Pillow's modes: by channels, of grey pictures, and of those with more than a byte for each number.
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 GREY, DEEP = ("1", "L", "LA", "La"), ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 
 
@@ -27,7 +30,7 @@ def decode(content: bytes, channels: int = 0) -> np.ndarray:
     Raises:
         ValueError: there is none, or it has grey of more than a byte.
     """
-    if channels not in (0, 1, 3, 4):
+    if channels and channels not in MODES:
         raise ValueError(f"a picture has 1, 3 or 4 channels, and {channels} are wanted; give a .npy file")
     # Not of TensorFlow: it takes the numbers of a palette for colours, leaves a photograph on its side, and
     # crashes where a WebP moves.
@@ -35,7 +38,7 @@ def decode(content: bytes, channels: int = 0) -> np.ndarray:
         with Image.open(io.BytesIO(content), formats=FORMATS) as file:
             if file.mode in DEEP:
                 raise ValueError("its grey has more than 8 bits; make it 8, of which 255 is white")
-            wanted = {0: "L" if file.mode in GREY else "RGB", 1: "L", 3: "RGB", 4: "RGBA"}[channels]
+            wanted = MODES[channels or (1 if file.mode in GREY else 3)]
             picture = ImageOps.exif_transpose(file)
             if "transparency" in picture.info:
                 picture = picture.convert("RGBA")
@@ -96,8 +99,8 @@ def augment(images, kind: str, seed):
         half = tf.random.stateless_uniform((batch, 1, 1, 1), flipped, alg="philox") < 0.5
         images = tf.where(half, images[:, :, ::-1], images)
     if "shift" in kind:
-        images = _shift(images, 1, height // 8, top)
-        images = _shift(images, 2, width // 8, left)
+        images = _shift(images, 1, height // SHIFT, top)
+        images = _shift(images, 2, width // SHIFT, left)
     return images
 
 

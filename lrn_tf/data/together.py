@@ -114,23 +114,21 @@ def _parted(tasks, seed):
     """Of each task the training and the test examples, `(x, y)` each; what tasks share they share there."""
     held_out: dict[int, tuple] = {}
     for task in tasks:
-        same = [other for other in tasks if other.x is task.x]
-        if all(other.test is not None for other in same):
-            yield (task.x, task.y), task.test
-            continue
-        if id(task.x) not in held_out:
-            marked = _held_out([other.y for other in same], draw_lots(_plain(task.x), seed))
+        if task.test is None and id(task.x) not in held_out:
+            same = [other.y for other in tasks if other.x is task.x]
+            marked = _held_out(same, draw_lots(_plain(task.x), seed))
             held_out[id(task.x)] = marked, task.x[~marked], task.x[marked]
-        marked, train_x, test_x = held_out[id(task.x)]
-        if task.test is not None:  # nor does it learn from what the others are tested on
-            yield (train_x, task.y[~marked]), task.test
-            continue
-        if not is_asked(task.y[marked]).any():
+    for task in tasks:
+        x, y, test = task.x, task.y, task.test
+        if id(x) in held_out:  # nor does one with a test of its own learn from what others are tested on
+            marked, x, test_x = held_out[id(x)]
+            y, test = task.y[~marked], test or (test_x, task.y[marked])
+        if not is_asked(test[1]).any():
             raise UserError(
                 f"{task.name} has too few examples to hold some out{_of_the_same(task, tasks)}; give more,"
                 " or test=(x, y)"
             )
-        yield (train_x, task.y[~marked]), (test_x, task.y[marked])
+        yield (x, y), test
 
 
 def _plain(x):

@@ -11,7 +11,7 @@ POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 def layers_compute_in(dtype: str | keras.DTypePolicy):
     """Layers made meanwhile compute in a type of --dtype, or as a policy of Keras' says."""
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(POLICIES.get(dtype, dtype) if isinstance(dtype, str) else dtype)
+    keras.config.set_dtype_policy(POLICIES[dtype] if isinstance(dtype, str) else dtype)
     try:
         yield
     finally:

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from lrn_tf.data import benchmarks
+from lrn_tf.data.images import SHIFT
 from lrn_tf.data.problem import CLASSES
 from lrn_tf.data.together import Drawn
 from lrn_tf.devices import distribution
@@ -134,8 +135,7 @@ def run(settings: Settings, source: Callable[..., Drawn] | None = None, kinds=No
 
 def _check_of_use(settings, problem):
     """Sees that there is something for settings that are about some tasks only."""
-    # Of a smaller one an eighth, by which images are shifted, is nothing.
-    least = 8 if settings.augment == "shift" else 1
+    least = SHIFT if settings.augment == "shift" else 1
     for name, there, what in (
         (
             "augment",
