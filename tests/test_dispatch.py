@@ -380,6 +380,28 @@ def nodes(graph):
     return graph.node_def if hasattr(graph, "node_def") else graph.node
 
 
+def test_many_small_modules_have_a_graph_as_large_as_two():
+    """With operations for each of them, forward and backward, that of a hundred takes minutes."""
+
+    def size(count):
+        image, odd = (4, 4, 2), lambda: keras.layers.SeparableConv2D(2, 3, padding="same")
+        out = Kind("out", OUTPUT, image, (3,), dense_of_flat, 1)
+        pool = Pool([Kind("in", INPUT, image, image, odd, count), out], [Given("images", image)])
+        modules = make_modules(pool)
+
+        @tf.function(autograph=False)
+        def step(images, paths):
+            with tf.GradientTape() as tape:
+                answers = modules(images, paths)[0]
+            return tape.gradient(answers, modules.weights)
+
+        given = tf.TensorSpec((BATCH, *image)), tf.TensorSpec((BATCH, 2), tf.int32)
+        graph = step.get_concrete_function(*given).graph.as_graph_def()
+        return sum(len(nodes(part)) for part in (graph, *graph.library.function))
+
+    assert size(9) == size(2)
+
+
 def test_tokens_keep_their_numbers_in_bfloat16():
     """It has no whole number between 256 and 258. Also where the table is inside of other layers."""
 

@@ -139,12 +139,22 @@ class Modules:
         return spread(rows, y, tf.shape(x)[0])
 
     def _split(self, kind):
-        """What `_run` wants of a kind's weights: whole if all modules run at once, otherwise by module.
+        """What `_run` wants of a kind's weights: whole, or by module where each has operations of its own.
 
         Small ones are ready, large ones are made so where a module runs.
         """
         weights = made_ready(self._layers[kind], self.weights[kind], is_stack)
-        return weights if self._run_all_of[kind] else split(weights, self.pool.kinds[kind].count)
+        if self._run_all_of[kind] or self._loops(kind):
+            return weights
+        return split(weights, self.pool.kinds[kind].count)
+
+    def _loops(self, kind):
+        """Whether a kind's modules are run by a loop in a graph.
+
+        Large weights are not copied for it, and on GPUs it has not been tried.
+        """
+        several = self.pool.kinds[kind].count > 1 and all(is_stack(w) for w in self.weights[kind])
+        return several and not tf.executing_eagerly() and not fused.on_gpu()
 
     def _run(self, kind, weights, buffer, rows, sizes, batch):
         """The modules of a kind, each on its own rows.
@@ -163,7 +173,8 @@ class Modules:
         at_once = self._run_all_of[kind]
         if not at_once and not fused.pays(batch):
             x, rest = take(buffer, rows)
-            return self._run_each(kind, weights, x, sizes), rest
+            run = self._run_loop if self._loops(kind) else self._run_each
+            return run(kind, weights, x, sizes), rest
         with tf.device("CPU:0"):
             room = tf.fill([sizes.shape[0]], tf.reduce_max(sizes)) if at_once else recurring(sizes)
             slots, rows_of_slots = pad(rows, sizes, room)
@@ -175,6 +186,31 @@ class Modules:
             with fused.compiled():  # sizes recur, and nothing of this is exported
                 y = self._run_each(kind, weights, x, room)
         return pick(y, slots), rest
+
+    def _run_loop(self, kind, weights, x, sizes):
+        """The modules of a kind that have rows, by one graph for all; args and result as of `_run_each`.
+
+        A graph in which each of many modules has its own operations takes minutes to make.
+        """
+        used = tf.cast(tf.where(sizes > 0)[:, 0], tf.int32)
+        count = tf.size(used)
+        # Lists, not slices, whose gradients would be as many whole tensors.
+        parts = tf.TensorArray(x.dtype, count, infer_shape=False, element_shape=(None, *x.shape[1:]))
+        parts = parts.split(x, tf.gather(sizes, used))
+        own = [tf.TensorArray(w.dtype, count).unstack(pick(w, used)) for w in weights]
+        results = tf.TensorArray(
+            self.compute_dtype,
+            count,
+            infer_shape=False,
+            element_shape=(None, *self.pool.kinds[kind].output),
+        )
+
+        def run(i, results):
+            y = self._run_kind[kind](parts.read(i), *(w.read(i) for w in own))
+            return i + 1, results.write(i, y)
+
+        _, results = tf.while_loop(lambda i, _: i < count, run, (0, results))
+        return results.concat()
 
     def _run_each(self, kind, weights, x, sizes):
         """The modules of a kind, one after the other, on `sizes` rows of `x` each; `[R, *output]`."""

@@ -31,8 +31,8 @@ COMPUTING = frozenset(
     " DepthwiseConv2dNative Einsum MatMul Max MaxPool Mean Min Prod ResizeBilinear ResizeNearestNeighbor"
     " ScaleAndTranslate Sum TopKV2"
     # where numbers stand
-    " Rank TensorListElementShape TensorListFromTensor TensorListGetItem TensorListLength TensorListReserve"
-    " TensorListSetItem TensorListStack"
+    " Rank TensorListConcatV2 TensorListElementShape TensorListFromTensor TensorListGetItem"
+    " TensorListLength TensorListReserve TensorListSetItem TensorListSplit TensorListStack"
     " BatchToSpaceND BroadcastTo ConcatV2 DynamicStitch ExpandDims Fill GatherNd GatherV2 MirrorPad OneHot"
     " Pack Pad PadV2 Range Reshape ReverseV2 ScatterNd Shape Size Slice SpaceToBatchND Split SplitV Squeeze"
     " StridedSlice TensorScatterUpdate Tile Transpose Unpack UpperBound Where".split()
