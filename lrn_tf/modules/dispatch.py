@@ -153,8 +153,11 @@ class Modules:
 
         Large weights are not copied for it, and on GPUs it has not been tried.
         """
-        several = self.pool.kinds[kind].count > 1 and all(is_stack(w) for w in self.weights[kind])
-        return several and not tf.executing_eagerly() and not fused.on_gpu()
+        return self._is_stacked(kind) and not tf.executing_eagerly() and not fused.on_gpu()
+
+    def _is_stacked(self, kind):
+        """Whether a kind has several modules, all with small weights."""
+        return self.pool.kinds[kind].count > 1 and all(is_stack(w) for w in self.weights[kind])
 
     def _run(self, kind, weights, buffer, rows, sizes, batch):
         """The modules of a kind, each on its own rows.
@@ -254,11 +257,7 @@ class Modules:
         """
         taken, given = (math.prod(s) for s in (self.pool.kinds[kind].input, self.pool.kinds[kind].output))
         template, weights = self._layers[kind], self.weights[kind]
-        if (
-            self.pool.kinds[kind].count == 1
-            or not all(is_stack(w) for w in weights)
-            or template.count_params() < taken + given
-        ):
+        if not self._is_stacked(kind) or template.count_params() < taken + given:
             return None
 
         @tf.function(autograph=False)
