@@ -241,6 +241,32 @@ def test_every_other_task_has_other_pictures_in_conflict(monkeypatch):
             np.testing.assert_array_equal(task.test[0], (expected if k % 2 else images)[:2])
 
 
+def test_hidden_tasks_are_two_in_one_and_told_has_the_parts(monkeypatch):
+    images = np.random.default_rng(0).integers(100, 256, (40, 4, 4, 3), np.uint8)
+    answers = np.arange(40) % 3
+    plain = [
+        lrn_tf.Task(name, images, answers, (images[:20], answers[:20]), ("x", "y", "z")) for name in "ab"
+    ]
+    monkeypatch.setattr(conflict, "cifar_mtl", lambda: list(plain))
+    hidden, told = conflict.hidden(), conflict.told()
+    assert [task.name for task in told] == ["a bright", "a dark", "b bright", "b dark"]
+    for k, task in enumerate(hidden):
+        for (x, y), bright, dark in (
+            ((task.x, task.y), *((part.x, part.y) for part in told[2 * k : 2 * k + 2])),
+            (task.test, *(part.test for part in told[2 * k : 2 * k + 2])),
+        ):
+            is_dark = x.max(axis=(1, 2, 3)) < 64
+            assert 0.2 < is_dark.mean() < 0.8
+            np.testing.assert_array_equal(x[~is_dark], images[: len(x)][~is_dark])
+            np.testing.assert_array_equal(x[is_dark], images[: len(x)][is_dark] // 4)
+            np.testing.assert_array_equal(y, (answers[: len(x)] + is_dark) % 3)
+            for part, mine in ((bright, ~is_dark), (dark, is_dark)):
+                np.testing.assert_array_equal(part[0], x[mine])
+                np.testing.assert_array_equal(part[1], y[mine])
+    problem = load(*asked(resolve({"heads": "task"}))).problem  # digits_mtl
+    assert [kind.count for kind in conflict.two_heads(problem, 5)] == [5, 5, 5, 20]
+
+
 def test_table_1_trains_every_run_once_and_tells_what_came_out(run, tmp_path):
     def table(*arguments):
         lists = ("--benchmarks=digits_mtl", "--methods=task_head,shared", "--seeds=2", "--examples=1280")
