@@ -227,8 +227,7 @@ def test_every_other_task_has_other_pictures_in_conflict(monkeypatch):
     images = (block[None, ..., None] + [[[[10]]], [[[100]]], [[[200]]]]).astype(np.uint8)  # (3, 4, 6, 1)
     answers = np.array([0, 1, 1])
     plain = [lrn_tf.Task(name, images, answers, (images[:2], answers[:2])) for name in "abcd"]
-    monkeypatch.setattr(conflict, "load", lambda *_: None)
-    monkeypatch.setattr(conflict, "tasks_of", lambda _: list(plain))
+    monkeypatch.setattr(conflict, "cifar_mtl", lambda: list(plain))
     monkeypatch.setattr(conflict, "BLOCK", 2)
     order = conflict.shuffled()[1].x[0, ::2, ::2, 0].ravel() - 10
     assert sorted(order) == list(range(6)) and list(order) != sorted(order)

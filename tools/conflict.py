@@ -18,6 +18,7 @@ from apart import tasks_of
 import lrn_tf
 from lrn_tf.data.benchmarks import asked, load
 from lrn_tf.modules.built_in import POOLS
+from lrn_tf.modules.pool import OUTPUT
 from lrn_tf.settings.resolve import resolve
 
 BLOCK = 8  # pixels; to make images smaller mixes what lies at the edges of blocks
@@ -86,7 +87,7 @@ def halved() -> Iterator[tuple[lrn_tf.Task, np.ndarray, np.ndarray]]:
 def two_heads(problem, dup: int) -> list[lrn_tf.Kind]:
     """As a `--pool`: wide_1 with two output modules for each task, so that halves may differ in all."""
     return [
-        dataclasses.replace(kind, dup=2) if kind.role == "output" else kind
+        dataclasses.replace(kind, dup=2) if kind.role == OUTPUT else kind
         for kind in POOLS["wide_1"](problem, dup)
     ]
 
