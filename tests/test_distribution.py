@@ -40,7 +40,7 @@ def said(folder, worker=0):
     return output(folder, worker).read_text()
 
 
-def start_workers(folder, *arguments):
+def start_workers(folder, *arguments, of_second=()):
     """Two processes that train together over the loopback.
 
     Started as a user does: how Python ends decides when the other one notices.
@@ -56,7 +56,7 @@ def start_workers(folder, *arguments):
         config = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})
         with output(folder, index).open("w") as log:
             process = subprocess.Popen(
-                [*command, "--distribute=multi_worker"],
+                [*command, "--distribute=multi_worker", *(of_second if index else ())],
                 env={**variables, "TF_CONFIG": config},
                 stdout=log,
                 stderr=log,
@@ -135,11 +135,12 @@ def test_two_devices_do_what_one_does(arguments, alone, start, tmp_path):
 @pytest.mark.slow
 def test_two_processes_do_what_one_does(alone, tmp_path):
     folder = tmp_path / "run"
-    finish(folder, *start_workers(folder, *SMALL, *LRN))
+    finish(folder, *start_workers(folder, *SMALL, *LRN, "--profile"))
     assert_same(folder, alone(*LRN))
     # The first alone says and writes anything.
     assert "epoch" in said(folder, 0) and said(folder, 1).splitlines()[1:] == []
-    assert len(list(folder.glob("events*"))) == 1
+    for written in ("events*", "plugins/profile/*/*.xplane.pb"):
+        assert len(list(folder.glob(written))) == 1
 
 
 ENDLESS = ("--method=task_head", "--batch_size=32", "--epochs=1000", "--checkpoint_every=20")
@@ -166,6 +167,14 @@ def test_when_a_worker_is_lost_the_other_ends_and_the_run_continues(lost, start,
     finish(folder, start(folder, *ENDLESS, f"--max_steps={saved + 5}"))
     assert f"continuing at step {saved:,} of {saved + 5:,}" in said(folder)
     assert lines(folder)[-1]["step"] == saved + 5
+
+
+@pytest.mark.slow
+def test_a_worker_that_gives_up_before_it_trains_takes_the_other_along(tmp_path):
+    folder = tmp_path / "run"
+    processes = start_workers(folder, *ENDLESS, of_second=["--benchmark=nowhere.py:tasks"])
+    assert [process.wait(timeout=PATIENCE) for process in processes] == [2, 2]
+    assert said(folder, 0).splitlines()[-1].startswith("lrn_tf: one of the 2 workers was lost")
 
 
 @pytest.mark.slow

@@ -49,6 +49,16 @@ def test_a_function_of_the_users_is_loaded_and_called(written, relative):
     assert settings.workdir == os.path.join("runs", "mine_kinds", "lrn_dup_10_depth_6_seed_0")
 
 
+def test_a_file_is_executed_once_until_it_is_written_anew(written):
+    """It may read gigabytes. What is imported once, such as a list of another file's, counts how often."""
+    written("TIMES = []", "", "beside.py")
+    text = "import beside\nbeside.TIMES.append(1)\ndef tasks():\n    return len(beside.TIMES)"
+    value = written(text, "tasks")
+    assert [own_function(flag, value)() for flag in ("benchmark", "pool")] == [1, 1]
+    written(text + "  # once more", "tasks")
+    assert own_function("benchmark", value)() == 2
+
+
 def test_a_file_may_hold_what_files_hold(written):
     """A dataclass whose types are text looks its module up, for one."""
     value = written(

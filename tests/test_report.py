@@ -1,6 +1,7 @@
 """The page about a run: it stands alone, says what was measured, and is written whole or not at all."""
 
 import collections
+import dataclasses
 import html.parser
 import json
 import os
@@ -157,7 +158,7 @@ def test_other_methods(method, tmp_path):
     found = assert_stands_alone((tmp_path / "page/index.html").read_text())
     accuracy = float(found.all("data")[0]["value"])
     assert accuracy == last_line(tmp_path / "run")["eval_accuracy"]
-    assert ("does not route" in found.text["all"]) == (method == "cross_stitch")
+    assert ("has no paths" in found.text["all"]) == (method == "cross_stitch")
     assert not (tmp_path / "run/projector_config.pbtxt").exists()
 
 
@@ -202,6 +203,16 @@ def test_what_is_no_run(broken, tmp_path, spoil, said):
     with pytest.raises(UserError, match=said) as caught:
         report(str(broken), str(tmp_path / "page"))
     assert "\n" not in str(caught.value) and not (tmp_path / "page").exists()
+
+
+def test_examples_that_are_no_longer_all_there(digits_run, tmp_path, monkeypatch):
+    def less(*given):
+        data = load(*given)
+        return dataclasses.replace(data, test=data.test.some(range(len(data.test) - 1)))
+
+    monkeypatch.setattr(benchmarks, "load", less)
+    with pytest.raises(UserError, match=r"no longer those .*: there were (\S+) eval examples, there are"):
+        report(str(digits_run), str(tmp_path / "page"))
 
 
 def test_an_output_that_cannot_be_written(digits_run, tmp_path, monkeypatch):

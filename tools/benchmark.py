@@ -33,7 +33,6 @@ from lrn_tf.learning.adam import Adam
 from lrn_tf.learning.objectives import Objectives
 from lrn_tf.methods.build import describe
 from lrn_tf.methods.lrn import LRNMethod
-from lrn_tf.modules.built_in import POOLS, make_pool
 from lrn_tf.modules.dispatch import run_all
 from lrn_tf.modules.fused import compiled, on_gpu
 from lrn_tf.modules.pool import build_layer
@@ -105,7 +104,7 @@ def main(_):
     problem, batch = problem_and_batches(benchmark, settings)
 
     began = time.perf_counter()
-    method = LRNMethod(make_pool(kinds or POOLS[settings.pool], problem, settings), problem, settings)
+    method = LRNMethod.build(problem, settings, kinds)
     step = make_step(method, batch, settings)
     length = float(step(tf.constant(0))["route/length"])
     first = time.perf_counter() - began

@@ -16,9 +16,11 @@ are not learned from. Prints a row each time:
 """
 
 # ruff: noqa: E402 - TensorFlow is to be started before anything else imports it with all its messages.
+import sys
+
 from lrn_tf.devices.start import start_tensorflow
 
-start_tensorflow()
+start_tensorflow(cache="--nocache" not in sys.argv)
 
 import functools
 
@@ -158,7 +160,7 @@ def text(value) -> str:
 
 
 def main(_):
-    grid.refuse(lrn_main.given(), ("augment", "mixup", "init_from"))
+    grid.refuse(lrn_main.given(), ("augment", "mixup", "init_from", "distribute"))
     settings = lrn_main.settings_from_flags()
     if settings.method not in LRNS:
         raise UserError(f"--method={settings.method} has no router; choose one of: {', '.join(LRNS)}")

@@ -14,9 +14,11 @@ Writes scaling.csv and scaling.png. Leave the machine idle meanwhile.
 """
 
 # ruff: noqa: E402 - TensorFlow is to be started before anything else imports it with all its messages.
+import sys
+
 from lrn_tf.devices.start import start_tensorflow
 
-start_tensorflow()
+start_tensorflow(cache="--nocache" not in sys.argv)
 
 import dataclasses
 import functools

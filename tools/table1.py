@@ -1,7 +1,7 @@
-"""Table 1 of the paper, measured: every method on every benchmark.
+"""Table 1 of the paper, measured: methods on benchmarks.
 
     python tools/table1.py --output=table1                                # routing and lrn, as in the paper
-    python tools/table1.py --output=small --all --benchmarks=digits_mtl   # every method
+    python tools/table1.py --output=small --all --benchmarks=digits_mtl   # every method but unrouted
 
 Takes the flags of `lrn_tf.main` besides; they hold for all runs, which lie under --output. The same command
 continues after a kill, skips what has finished, and runs longer where --epochs has grown. Writes table1.md,
@@ -22,7 +22,7 @@ from lrn_tf.storage import files, runs
 
 grid.define_flags("table1")
 METHODS = flags.DEFINE_list("methods", ["routing", "lrn"], "Which methods")
-ALL = flags.DEFINE_bool("all", False, "Every method, whatever --methods says")
+ALL = flags.DEFINE_bool("all", False, "Every method but unrouted, whatever --methods says")
 BENCHMARKS = flags.DEFINE_list("benchmarks", ["mnist_mtl", "cifar_mtl", "min_mtl"], "Which benchmarks")
 
 # On test images, in %: Table 1 of the paper, and Rosenbaum et al. (2017) for the others on CIFAR-MTL.

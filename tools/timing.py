@@ -9,7 +9,7 @@ from lrn_tf.data.benchmarks import Benchmark
 from lrn_tf.errors import UserError
 
 # Settings that a step which is timed would not show, or show while it does something else.
-UNTIMED = ("augment", "mixup", "init_from", "imitation")
+UNTIMED = ("augment", "mixup", "init_from", "imitation", "distribute")
 
 
 def milliseconds(run, steps: int) -> float:

@@ -83,6 +83,8 @@ def transfer(settings, folder):
     for name in {*(f.name for f in dataclasses.fields(Choice)), "benchmark", "pool", "export_dir", "cache"}:
         del given[name]
     given |= dict(seed=settings.seed, heads=settings.heads)
+    if settings.schedule == "one_cycle":  # which has none, and `known` has other presets
+        del given["lr_decay"], given["lr_every"]
 
     def learn(name, tasks, **more):
         workdir = str(folder / f"{name}_seed_{settings.seed}")

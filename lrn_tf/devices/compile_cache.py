@@ -24,7 +24,8 @@ FREE = 2 * 10**8
 ENDING = ".pb"
 # What `use` adds to TF_XLA_FLAGS.
 MINE = re.compile(
-    r"--tf_xla_persistent_cache_directory=\S*/lrn_tf/\w+/live-\S+ --tf_xla_persistent_cache_read_only=false"
+    r'--tf_xla_persistent_cache_directory="[^"]*/lrn_tf/\w+/live-[^"]+"'
+    r" --tf_xla_persistent_cache_read_only=false"
 )
 # Of this process's folder, whose lock says that it lives.
 _lock = None
@@ -46,7 +47,8 @@ def use() -> None:
         root = pathlib.Path(home) / "lrn_tf" / _machine()
         mine, _lock = _prepare(root)
         os.environ["TF_XLA_FLAGS"] = (
-            f"{flags} --tf_xla_persistent_cache_directory={mine} --tf_xla_persistent_cache_read_only=false"
+            f'{flags} --tf_xla_persistent_cache_directory="{mine}"'
+            " --tf_xla_persistent_cache_read_only=false"
         ).strip()
 
 

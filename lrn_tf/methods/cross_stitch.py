@@ -39,7 +39,7 @@ class Stitch(keras.layers.Layer):
 
 
 class CrossStitch(Supervised):
-    """The trunk and three stitched layers; it does not route, so its paths are empty."""
+    """The trunk and three stitched layers; its examples have no paths."""
 
     def __init__(self, problem: Problem):
         super().__init__(problem)

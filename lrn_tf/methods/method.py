@@ -28,7 +28,7 @@ class Method(Protocol):
         BYTES_PER_PARAMETER: of memory while it learns, for weights, gradients and the optimizer.
         kinds: the modules that its paths are made of, by the name of their kind; numbered from 0 on
             without a gap. Empty where examples have no paths.
-        pool: what the modules are; None for a method that does not route.
+        pool: what the modules are; None where examples have no paths.
         trunk: what every example passes before its first module; None if there is no such thing.
         weights: all weights that training changes.
         metrics: the names of the scalars that `train_step` returns, as TensorBoard tags.

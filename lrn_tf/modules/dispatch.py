@@ -95,7 +95,7 @@ class Modules:
         held = dict(enumerate(tf.nest.flatten(inputs)))
         batch = tf.shape(paths)[0]
         with fused.compiled(fused.pays(paths.shape[0])):
-            weights = [self._split(kind) for kind in range(len(self.pool.kinds))]
+            runs = [self._bind(kind) for kind in range(len(self.pool.kinds))]
         for wave, kinds in enumerate(self.waves.kinds):
             place, row = 0, 0
             for k in kinds:
@@ -108,7 +108,7 @@ class Modules:
                 if taken not in held:  # nobody is there yet, in a cycle of kinds
                     held[taken] = tf.zeros((batch, *kind.input), self.compute_dtype)
                 x = self._cast(held[taken], k)
-                y, held[taken] = self._run(k, weights[k], x, rows, sizes, paths.shape[0])
+                y, held[taken] = self._run(k, runs[k], x, rows, sizes, paths.shape[0])
                 given = kind.output
                 if kind.role == OUTPUT:
                     given, y = OUTPUT, filled_up(y, self.pool.width)
@@ -130,41 +130,37 @@ class Modules:
         count = self.pool.kinds[kind].count
         x = self._cast(x, kind)
         if count == 1:
-            return self._run_kind[kind](x, *self._split(kind)[0])
+            return self.run_module(self.pool.modules(kind)[0], x)
         with tf.device("CPU:0"):
             chosen = tf.identity(chosen)
             rows = tf.argsort(chosen, stable=True)
             sizes = tf.ensure_shape(tf.math.bincount(chosen, minlength=count, maxlength=count), [count])
-        y, _ = self._run(kind, self._split(kind), x, rows, sizes, chosen.shape[0])
+        y, _ = self._run(kind, self._bind(kind), x, rows, sizes, chosen.shape[0])
         return spread(rows, y, tf.shape(x)[0])
 
-    def _split(self, kind):
-        """What `_run` wants of a kind's weights: whole, or by module where each has operations of its own.
+    def _bind(self, kind):
+        """How a kind's modules run: a function of rows, sorted by module, and how many each module has.
 
-        Small ones are ready, large ones are made so where a module runs.
+        Small weights are ready from here on, large ones are made so where a module runs. A loop is for
+        graphs on CPUs: large weights are not copied for it, and on GPUs it has not been tried.
         """
         weights = made_ready(self._layers[kind], self.weights[kind], is_stack)
-        if self._run_all_of[kind] or self._loops(kind):
-            return weights
-        return split(weights, self.pool.kinds[kind].count)
-
-    def _loops(self, kind):
-        """Whether a kind's modules are run by a loop in a graph.
-
-        Large weights are not copied for it, and on GPUs it has not been tried.
-        """
-        return self._is_stacked(kind) and not tf.executing_eagerly() and not fused.on_gpu()
+        if self._run_all_of[kind]:
+            return functools.partial(self._run_at_once, kind, weights)
+        if self._is_stacked(kind) and not tf.executing_eagerly() and not fused.on_gpu():
+            return functools.partial(self._run_loop, kind, weights)
+        return functools.partial(self._run_each, kind, split(weights, self.pool.kinds[kind].count))
 
     def _is_stacked(self, kind):
         """Whether a kind has several modules, all with small weights."""
         return self.pool.kinds[kind].count > 1 and all(is_stack(w) for w in self.weights[kind])
 
-    def _run(self, kind, weights, buffer, rows, sizes, batch):
+    def _run(self, kind, run, buffer, rows, sizes, batch):
         """The modules of a kind, each on its own rows.
 
         Args:
             kind: the number of the kind.
-            weights: from `_split`.
+            run: from `_bind`.
             buffer: `[B, *input]`.
             rows: int32 `[R]` of the buffer, sorted by module; in host memory.
             sizes: int32 `[count]`, how many each module has; in host memory.
@@ -176,22 +172,23 @@ class Modules:
         at_once = self._run_all_of[kind]
         if not at_once and not fused.pays(batch):
             x, rest = take(buffer, rows)
-            run = self._run_loop if self._loops(kind) else self._run_each
-            return run(kind, weights, x, sizes), rest
+            return run(x, sizes), rest
         with tf.device("CPU:0"):
             room = tf.fill([sizes.shape[0]], tf.reduce_max(sizes)) if at_once else recurring(sizes)
             slots, rows_of_slots = pad(rows, sizes, room)
         x, rest = take_padded(buffer, rows, slots, rows_of_slots)
-        if at_once:
-            x = tf.reshape(x, [sizes.shape[0], -1, *x.shape[1:]])  # (M, L, ...)
-            y = tf.reshape(at_once(x, *weights), [-1, *self.pool.kinds[kind].output])
-        else:
-            with fused.compiled():  # sizes recur, and nothing of this is exported
-                y = self._run_each(kind, weights, x, room)
+        # Sizes of groups recur here, and nothing of this is exported.
+        with fused.compiled(not at_once):
+            y = run(x, room)
         return pick(y, slots), rest
 
+    def _run_at_once(self, kind, weights, x, sizes):
+        """All modules of a kind at once; as `_run_each`, but that `sizes` are all the same."""
+        x = tf.reshape(x, [sizes.shape[0], -1, *x.shape[1:]])  # (M, L, ...)
+        return tf.reshape(self._run_all_of[kind](x, *weights), [-1, *self.pool.kinds[kind].output])
+
     def _run_loop(self, kind, weights, x, sizes):
-        """The modules of a kind that have rows, by one graph for all; args and result as of `_run_each`.
+        """The modules of a kind that have rows, by one graph for all; else as `_run_each`.
 
         A graph in which each of many modules has its own operations takes minutes to make.
         """

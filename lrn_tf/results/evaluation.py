@@ -23,7 +23,7 @@ class Evaluation:
 
     Attributes:
         problem: the K tasks.
-        kinds: the N modules by the name of their kind; empty for a method that does not route.
+        kinds: the N modules by the name of their kind; empty for a method without paths.
         task: int `[n]`.
         target: as in `lrn_tf.data.examples.Examples`.
         answers: float `[n, C]`, probabilities of classes or labels, or numbers in the user's units.

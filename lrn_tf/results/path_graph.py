@@ -11,9 +11,11 @@ from lrn_tf.results.evaluation import Evaluation
 # Inches: from row to row, from image to image, from box to box, the least height of a module's box.
 ROW, IMAGE, GAP, BOX = 0.62, 0.56, 0.8, 0.3
 FONT, INK, PALE = 8, "#222222", "#f4f4f4"
+# Networks, and images of each.
+MOST, IMAGES = 12, 4
 
 
-def top_paths(evaluation: Evaluation, examples: Examples, most=12, images=4):
+def top_paths(evaluation: Evaluation, examples: Examples, most=MOST):
     """The most used networks as a graph, from left to right: a ribbon each, as wide as it is often used.
 
     A column holds the modules of one step. At its end a ribbon has some of its images, and says how many
@@ -28,7 +30,7 @@ def top_paths(evaluation: Evaluation, examples: Examples, most=12, images=4):
     box = 0.075 * max(len(name) for path in names for name in path) + 0.15
     step = box + GAP
     leaves = step * max(map(len, names)) + 0.1
-    width, height = leaves + IMAGE * images + 2.4, ROW * len(shown) + 0.1
+    width, height = leaves + IMAGE * IMAGES + 2.4, ROW * len(shown) + 0.1
     figure = Figure(figsize=(width, height))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.axis("off")
@@ -43,10 +45,10 @@ def top_paths(evaluation: Evaluation, examples: Examples, most=12, images=4):
             _ribbon(axes, start, end, thick[i], COLOURS[i % (len(COLOURS) - 1)])
         rows = np.flatnonzero(which == u)
         _images(
-            axes, leaves, middle[i], [examples.shown(evaluation.problem, r) for r in _few(rows, images)]
+            axes, leaves, middle[i], [examples.shown(evaluation.problem, r) for r in _few(rows, IMAGES)]
         )
         said = f"{share[u]:.1%} of all\n{_whose(evaluation.task[rows], evaluation.problem.task_names)}"
-        axes.text(leaves + IMAGE * images + 0.1, middle[i], said, va="center", size=FONT)
+        axes.text(leaves + IMAGE * IMAGES + 0.1, middle[i], said, va="center", size=FONT)
     for (t, name), (y, tall) in boxes.items():
         _box(axes, step * t + 0.1, y, box, tall, name)
     axes.set(xlim=(0, width), ylim=(height, 0))  # inches from the upper left; images have changed them

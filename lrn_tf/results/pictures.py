@@ -27,7 +27,7 @@ DARK = 0.45
 
 
 def of_paths(evaluation: Evaluation, examples: Examples) -> dict:
-    """All figures about paths, by name; none of a method that does not route."""
+    """All figures about paths, by name; none of a method without paths."""
     if not evaluation.num_modules:
         return {}
     return {

@@ -11,14 +11,14 @@ from lrn_tf.modules import cost as costs
 from lrn_tf.results import curves, page, pictures
 from lrn_tf.results.evaluation import Evaluation
 from lrn_tf.results.page import text
-from lrn_tf.results.path_graph import called
+from lrn_tf.results.path_graph import MOST, called, top_paths
 from lrn_tf.settings.resolve import defaults
 from lrn_tf.settings.table import Settings, behind_results
 from lrn_tf.storage.metrics import SPLITS
 from lrn_tf.storage.runs import Group, Run
 
 # Networks in the graph, and of each task in the table.
-IN_GRAPH, OF_TASK = 12, 3
+OF_TASK = 3
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -207,9 +207,7 @@ def modules(shown: Shown):
     """Who uses which modules, and along which paths."""
     e, names = shown.evaluation, shown.tasks
     if not e.num_modules:
-        yield page.paragraph(
-            f"{shown.settings.method} does not route: there are no modules to choose from."
-        )
+        yield page.paragraph(f"{shown.settings.method} has no paths: there are no modules to choose from.")
         return
     busiest = int(e.chosen.sum(axis=0).argmax())
     yield page.picture(
@@ -231,9 +229,9 @@ def modules(shown: Shown):
     )
     count = len(e.networks[0])
     yield page.picture(
-        pictures.top_paths(e, shown.benchmark.test, most=IN_GRAPH),
-        f"Graph of the {min(IN_GRAPH, count)} most used networks; the table below lists each task's",
-        f"The {min(IN_GRAPH, count)} most used of {count:,} networks. A ribbon is a network, as wide as"
+        top_paths(e, shown.benchmark.test),
+        f"Graph of the {min(MOST, count)} most used networks; the table below lists each task's",
+        f"The {min(MOST, count)} most used of {count:,} networks. A ribbon is a network, as wide as"
         " it is often used; columns are its modules in order, and to the right are some of its examples.",
     )
     yield page.table(

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import sys
+from typing import Any
 
 from lrn_tf.errors import UserError, reason
 from lrn_tf.serving.card import CARD, describe, readme, versions
@@ -18,7 +19,7 @@ from lrn_tf.storage.runs import read
 EXCHANGE, HERE = 2, -100
 
 
-def export(workdir: str, output: str, pool: str = "") -> None:
+def export(workdir: str, output: str, pool: Any = None) -> None:
     """Writes a run's network as a SavedModel; `pool` as in `lrn_tf.serving.restore.restore`.
 
     An output that holds a model already is replaced in one step, where the system has one: whoever kills

@@ -2,6 +2,7 @@
 
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -72,12 +73,12 @@ class Model:
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def load(path: str, pool: str = "") -> Model:
+def load(path: str, pool: Any = None) -> Model:
     """Loads an exported model, or the newest checkpoint of a run.
 
     Args:
         path: of its folder.
-        pool: where a run's modules are a function of the user's: FILE.py:FUNCTION; a run holds no code.
+        pool: of a run whose modules you have made; as in `lrn_tf.methods.restore.restore_method`.
 
     Raises:
         UserError: there is neither, or it cannot be read.

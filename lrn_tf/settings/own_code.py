@@ -1,5 +1,6 @@
 """Functions of the user's own, which a flag names as FILE.py:FUNCTION."""
 
+import functools
 import importlib.util
 import os
 import sys
@@ -20,21 +21,31 @@ def own_function(flag: str, value: str) -> typing.Callable:
     path, _, name = value.rpartition(":")
     if not os.path.isfile(path) or not path.endswith(".py"):
         raise UserError(f"--{flag}={value}: there is no file {path}; give {FUNCTION}")
-    folder, file = os.path.split(os.path.abspath(path))
+    found = os.stat(path)
+    module = _blamed(flag, value, path, _module, os.path.abspath(path), found.st_mtime_ns, found.st_size)
+    function = getattr(module, name, None)
+    if not callable(function):
+        known = [
+            n
+            for n, f in vars(module).items()
+            if callable(f) and getattr(f, "__module__", "") == module.__name__
+        ]
+        has = f"it has {', '.join(known)}" if known else "it has none"
+        raise UserError(f"--{flag}={value}: there is no function {name!r} in {path}; {has}")
+    return lambda *given: _blamed(flag, value, path, function, *given)
+
+
+@functools.cache
+def _module(path, *written):
+    """A file as a module: executed once, whoever names its functions, unless it was written anew."""
+    folder, file = os.path.split(path)
     if folder not in sys.path:  # as if it was run: it may import what lies beside it
         sys.path.insert(0, folder)
     spec = importlib.util.spec_from_file_location(file[: -len(".py")], path)
     module = importlib.util.module_from_spec(spec)
     sys.modules.setdefault(spec.name, module)  # where its dataclasses look for it
-    _blamed(flag, value, path, spec.loader.exec_module, module)
-    function = getattr(module, name, None)
-    if not callable(function):
-        known = [
-            n for n, f in vars(module).items() if callable(f) and getattr(f, "__module__", "") == spec.name
-        ]
-        has = f"it has {', '.join(known)}" if known else "it has none"
-        raise UserError(f"--{flag}={value}: there is no function {name!r} in {path}; {has}")
-    return lambda *given: _blamed(flag, value, path, function, *given)
+    spec.loader.exec_module(module)
+    return module
 
 
 def _blamed(flag, value, path, function, *given):

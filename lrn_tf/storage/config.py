@@ -108,12 +108,17 @@ def check_problem(problem: Problem) -> None:
 
 def unlike(before: About, now: About) -> str:
     """How what a run is about differs from what it was, so that it cannot be continued; else empty."""
+    return unlike_data(before, now) or unlike_pools(before["pool"], now["pool"])
+
+
+def unlike_data(before: About, now: dict) -> str:
+    """How a run's data differ from those `now`, which has all of `About` that is of data; else empty."""
     if different := differences(before["problem"], now["problem"]):
         return different
     for name in ("training_examples", "eval_examples"):
         if before[name] != now[name]:
             return f"there were {before[name]:,} {name.replace('_', ' ')}, there are {now[name]:,}"
-    return unlike_pools(before["pool"], now["pool"])
+    return ""
 
 
 def unlike_pools(before: list[str], now: list[str]) -> str:

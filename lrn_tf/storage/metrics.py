@@ -12,7 +12,7 @@ SPLITS = {"test": "test examples", "validation": "held-out training examples"}
 
 @dataclasses.dataclass(frozen=True)
 class Routes:
-    """What an evaluation says of the networks that a method that routes has built.
+    """What an evaluation says of the networks along the examples' paths.
 
     Attributes:
         unused_modules: modules in nobody's network.
@@ -40,7 +40,7 @@ class EpochMetrics:
         eval_accuracy_per_task: by the name of the task; of those that ask for classes or labels.
         eval_mae_per_task: of those that ask for numbers, mean absolute errors in their units.
         eval_r2_per_task: likewise; 1 is all right, 0 what a constant can do.
-        routes: None of a method that does not route.
+        routes: None of a method without paths.
         learning_rate: of its last step.
         metrics: means over the epoch of what the method reports, by TensorBoard's tag.
         examples_per_second: trained on, without evaluations.

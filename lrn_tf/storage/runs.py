@@ -232,7 +232,7 @@ def table(groups: Sequence[Group]) -> str:
 
 
 def _spread(values, digits):
-    if np.isnan(values).any():  # of a method that does not route, or tasks that all ask for numbers
+    if np.isnan(values).any():  # of a method without paths, or tasks that all ask for numbers
         return "-"
     mean = f"{values.mean():.{digits}f}"
     return f"{mean} ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else mean

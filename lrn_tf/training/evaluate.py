@@ -5,11 +5,11 @@ import sys
 from typing import Any
 
 from lrn_tf.data import benchmarks
-from lrn_tf.data.problem import differences
 from lrn_tf.errors import UserError
 from lrn_tf.methods.restore import restore_method
 from lrn_tf.results.evaluation import Evaluator
 from lrn_tf.results.report_sections import Shown
+from lrn_tf.storage.config import unlike_data
 from lrn_tf.storage.runs import Run
 from lrn_tf.training.transfer import as_seen_by
 
@@ -40,7 +40,8 @@ def evaluate(run: Run, tasks: Any = None, pool: Any = None) -> Shown:
     data = benchmarks.load(named, choice)
     if settings.init_from:  # whose inputs are standardised as those of the run that it started from
         data = dataclasses.replace(data, problem=as_seen_by(problem, data.problem))
-    if different := differences(problem, data.problem):
+    now = dict(problem=data.problem, training_examples=len(data.train), eval_examples=len(data.test))
+    if different := unlike_data(run.about, now):
         raise UserError(
             f"the examples of {settings.benchmark} are no longer those that {run.folder} has learned:"
             f" {different}"

@@ -104,8 +104,9 @@ def run(settings: Settings, source: Callable[..., Drawn] | None = None, kinds=No
     workdir = Workdir(settings)
     workdir.check()
     device, strategy = start(settings)
-    first = distribution.workers(strategy)[0] == 0
-    with enough_memory():
+    worker, workers = distribution.workers(strategy)
+    first = worker == 0
+    with enough_memory(), distribution.losing_workers(workers):
         kinds = settings.own("pool") if kinds is None else kinds
         named, choice = (source, benchmarks.choice_of(settings)) if source else benchmarks.asked(settings)
         benchmark = benchmarks.load(named, choice)

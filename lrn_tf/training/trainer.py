@@ -56,7 +56,6 @@ class Trainer:
         self._strategy = strategy or tf.distribute.get_strategy()
         self._worker, self._workers = distribution.workers(self._strategy)
         self._step = Step(method, benchmark, settings, self._strategy)
-        self._evaluate = Evaluator(method, benchmark.test, benchmark.problem)
         self.steps_per_epoch = benchmark.steps_per_epoch(settings.batch_size)
         self.last_step = settings.last_step(self.steps_per_epoch)
         self._count_asked = tf.function(self._count_asked, autograph=False)
@@ -68,7 +67,8 @@ class Trainer:
         self._stop = Stop()
         self._stopping = False
         self._pace = Pace()
-        # Of the first worker alone, once the run may use the folder.
+        # Of the first worker alone, the summaries once the run may use the folder.
+        self._evaluate = Evaluator(method, benchmark.test, benchmark.problem) if self._worker == 0 else None
         self._summaries = None
         self._last_evaluated = 0
         self._bar = None
@@ -80,8 +80,8 @@ class Trainer:
             the signal that asked, after which the step was finished and saved; None if it is through.
 
         Raises:
-            UserError: a loss became infinite or NaN, a checkpoint cannot be written or read, another
-                run is using the workdir, or another worker was lost.
+            UserError: a loss became infinite or NaN, a checkpoint cannot be written or read, or another
+                run is using the workdir.
         """
         with self.workdir.lock() if self._worker == 0 else contextlib.nullcontext():
             step = self._began = self._start()
@@ -93,7 +93,7 @@ class Trainer:
                 smoothing=0.05,
                 disable=self._worker > 0,
             )
-            with self._stop, self._bar, distribution.losing_workers(self._workers):
+            with self._stop, self._bar:
                 self._pace.begin_line()
                 if self._worker == 0 and self._last_evaluated < step == self.last_step:
                     self._finish_late(step)
@@ -260,7 +260,7 @@ class Trainer:
     def _profile(self, step):
         """Starts the profiler before this process's 10th step and ends it after the 20th."""
         here = step - self._began
-        if self.settings.profile and here == PROFILED[0] - 1:
+        if self.settings.profile and self._worker == 0 and here == PROFILED[0] - 1:
             tf.profiler.experimental.start(str(self.workdir.path))
             self._profiling = True
         if self._profiling and (here == PROFILED[1] or step == self.last_step):
