@@ -1,6 +1,5 @@
 """Trains a network: `python -m lrn_tf.main --benchmark=min_mtl --dup=10`."""
 
-import dataclasses
 import gc
 import signal
 import sys
@@ -12,7 +11,7 @@ from absl import flags
 from lrn_tf import program
 from lrn_tf.devices.start import import_tensorflow
 from lrn_tf.settings.resolve import PRESETS, resolve
-from lrn_tf.settings.table import BENCHMARKS, GROUPS, METHODS, Settings
+from lrn_tf.settings.table import BENCHMARKS, FIELDS, GROUPS, METHODS, Settings
 from lrn_tf.storage.workdir import Workdir
 
 
@@ -20,7 +19,7 @@ def define_flags() -> None:
     """One flag for each setting. Defaults are None, so that presets know what the user gave."""
     define = {int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
     group = None
-    for field in dataclasses.fields(Settings):
+    for field in FIELDS.values():
         group = GROUPS.get(field.name, group)
         text = f"{field.metadata['help']}. {_defaults(field)}"
         if field.type is bool:
@@ -48,7 +47,7 @@ def _defaults(field):
 
 def given() -> dict[str, Any]:
     """The settings that the user gave as flags, by name."""
-    values = {field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(Settings)}
+    values = {name: flags.FLAGS[name].value for name in FIELDS}
     return {name: value for name, value in values.items() if value is not None}
 
 

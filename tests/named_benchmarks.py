@@ -10,7 +10,7 @@ from lrn_tf.settings.resolve import resolve
 
 
 def load(benchmark, **given):
-    return benchmarks.load(*benchmarks.asked(resolve({"benchmark": benchmark, **given})))
+    return benchmarks.benchmark_of(resolve({"benchmark": benchmark, **given}))
 
 
 def refused(benchmark, **given):

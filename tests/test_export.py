@@ -21,7 +21,7 @@ from made_runs import MIXED, ONLY_NUMBERS, make_run
 from tiny_run import contents
 
 import lrn_tf
-from lrn_tf.data.benchmarks import asked, load
+from lrn_tf.data.benchmarks import benchmark_of
 from lrn_tf.data.examples import DeviceExamples
 from lrn_tf.data.images import resize
 from lrn_tf.data.problem import CLASSES, LABELS, NUMBERS, InputSpec, Problem, TaskSpec
@@ -45,7 +45,7 @@ METHODS = ("lrn", "routing", "cross_stitch")
 QUICK = "cross_stitch"
 SMALL = dict(epochs=2, examples=2560, image_size=10, pictures_every=0)
 LRN = dict(dup=2, depth=3, d_model=16, actor="pointer")
-DATA = load(*asked(resolve(SMALL)))
+DATA = benchmark_of(resolve(SMALL))
 TASKS, NAMES = DATA.test.task, DATA.problem.task_names
 IMAGES = DATA.test.inputs[0]
 
@@ -111,7 +111,7 @@ for folder in sys.argv[1:]:
 @pytest.fixture(scope="module")
 def of_mixed(mixed_run):
     """A run on tasks of every form, with every kind of input, and its examples."""
-    benchmark = load(*asked(resolve({"benchmark": f"{mixed_run}/tasks.py:tasks"})))
+    benchmark = benchmark_of(resolve({"benchmark": f"{mixed_run}/tasks.py:tasks"}))
     return mixed_run, benchmark, read(str(mixed_run / "run"))
 
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 from tiny_run import assert_same_run, contents, run
 
 from lrn_tf import compare
-from lrn_tf.data.benchmarks import asked, load
+from lrn_tf.data.benchmarks import benchmark_of
 from lrn_tf.errors import UserError
 from lrn_tf.methods import build
 from lrn_tf.results import curves
@@ -236,7 +236,7 @@ def test_an_output_that_takes_nothing(output, said):
 
 def test_memory_that_is_not_enough(monkeypatch, tmp_path):
     settings = resolve({"method": "shared"})
-    benchmark = load(*asked(settings))
+    benchmark = benchmark_of(settings)
     monkeypatch.setattr(build, "_memory", lambda: 10**4)
     with pytest.raises(UserError, match="more than the 0.0 GB that this machine has; choose a smaller"):
         build.describe(benchmark, settings)

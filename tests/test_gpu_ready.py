@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 from as_on_gpu import as_on_gpu
 
-from lrn_tf.data.benchmarks import asked, load
+from lrn_tf.data.benchmarks import benchmark_of
 from lrn_tf.methods.build import build
 from lrn_tf.settings.resolve import resolve
 from lrn_tf.training.step import Step
@@ -13,7 +13,7 @@ from lrn_tf.training.step import Step
 def traced_step(**given):
     """A step of training on a benchmark that needs no download."""
     settings = resolve(dict(dup=2, depth=4, d_model=16, **given))
-    benchmark = load(*asked(settings))
+    benchmark = benchmark_of(settings)
     step = Step(build(benchmark.problem, settings), benchmark, settings, tf.distribute.get_strategy())
     return as_on_gpu(step.trace())
 

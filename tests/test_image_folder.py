@@ -142,7 +142,7 @@ def test_a_folder_is_a_benchmark_by_its_path(folder, monkeypatch):
     monkeypatch.chdir(folder.parent)
     for path in (str(folder), "pictures", "./pictures/"):
         asked = resolve({"benchmark": path, "validation": 0.2, "heads": "task", "image_size": 6})
-        benchmark = benchmarks.load(*benchmarks.asked(asked))
+        benchmark = benchmarks.benchmark_of(asked)
         assert benchmark.name == "pictures" and benchmark.problem.heads == "task"
         assert benchmark.problem.inputs[0].shape == (6, 6, 3)
         # Of 24 that are trained on.

@@ -12,7 +12,7 @@ import sklearn.datasets
 import tensorflow as tf
 from test_objectives import of_example
 
-from lrn_tf.data.benchmarks import asked, load
+from lrn_tf.data.benchmarks import benchmark_of
 from lrn_tf.data.examples import DeviceExamples, shuffled_rows
 from lrn_tf.data.problem import BY_TASK, CLASSES, NUMBERS, InputSpec, Problem, TaskSpec
 from lrn_tf.devices.precision import layers_compute_in
@@ -573,7 +573,7 @@ WEIGHTS = (1.0, 0.5, 3.0, 1.0, 2.0)
 def the_mixed_training():
     """Images, sequences and tables, of which one asks for a number; their weights differ."""
     settings = resolve(dict(benchmark="mixed_mtl", batch_size=BATCH, d_model=16, depth=DEPTH, **QUICK))
-    benchmark = load(*asked(settings))
+    benchmark = benchmark_of(settings)
     tasks = zip(benchmark.problem.tasks, WEIGHTS, strict=True)
     tasks = tuple(dataclasses.replace(task, weight=weight) for task, weight in tasks)
     problem = dataclasses.replace(benchmark.problem, tasks=tasks)

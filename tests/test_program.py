@@ -1,6 +1,5 @@
 """The programs: their names, their help, and what they refuse before TensorFlow starts."""
 
-import dataclasses
 import os
 import re
 import subprocess
@@ -10,9 +9,8 @@ import pytest
 
 import lrn_tf
 from lrn_tf.program import PROGRAMS
-from lrn_tf.settings.table import GROUPS, METHODS, Settings
+from lrn_tf.settings.table import FIELDS, GROUPS, METHODS
 
-FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
 CONSOLE = "from lrn_tf.program import console; console()"
 
 

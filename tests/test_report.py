@@ -15,7 +15,7 @@ import pytest
 from made_runs import ONLY_NUMBERS, change_settings, make_run
 
 from lrn_tf.data import benchmarks
-from lrn_tf.data.benchmarks import Benchmark, asked, load
+from lrn_tf.data.benchmarks import Benchmark, benchmark_of, load
 from lrn_tf.data.examples import Examples
 from lrn_tf.data.problem import CLASSES, InputSpec, Problem, TaskSpec
 from lrn_tf.errors import UserError
@@ -283,7 +283,7 @@ def of_mixed(mixed_run, tmp_path_factory):
     """The page about a run on tasks of every form, and what its examples are."""
     folder, given = tmp_path_factory.mktemp("of_mixed"), f"{mixed_run}/tasks.py:tasks"
     report(str(mixed_run / "run"), str(folder), benchmark=given)
-    benchmark = load(*asked(resolve({"benchmark": given, "dup": 1})))
+    benchmark = benchmark_of(resolve({"benchmark": given, "dup": 1}))
     return assert_stands_alone((folder / "index.html").read_text()), benchmark
 
 

@@ -12,9 +12,8 @@ from absl.testing import flagsaver
 from lrn_tf import main
 from lrn_tf.errors import UserError
 from lrn_tf.settings.resolve import defaults, resolve
-from lrn_tf.settings.table import LRNS, METHODS, MODULAR, SGD_METHODS, Settings
+from lrn_tf.settings.table import FIELDS, LRNS, METHODS, MODULAR, SGD_METHODS, Settings
 
-FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
 FLAG_FILES = pathlib.Path(__file__).parents[1] / "flags"
 BENCHMARKS = ("digits_mtl", "mnist_mtl", "cifar_mtl", "min_mtl", "mixed_mtl")
 

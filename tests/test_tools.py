@@ -16,7 +16,7 @@ import pytest
 from made_runs import make_run
 
 import lrn_tf
-from lrn_tf.data.benchmarks import asked, load
+from lrn_tf.data.benchmarks import benchmark_of
 from lrn_tf.errors import UserError
 from lrn_tf.settings.resolve import resolve
 
@@ -109,7 +109,7 @@ def transfer(monkeypatch):
 
 
 def test_transfer_gives_new_tasks_few_examples(transfer):
-    benchmark = load(*asked(resolve({})))
+    benchmark = benchmark_of(resolve({}))
     tasks = transfer.with_few(transfer.apart.tasks_of(benchmark), {2, 7}, 20, np.random.default_rng(0))
     for k, task in enumerate(tasks):
         train, test = (np.count_nonzero(part.task == k) for part in (benchmark.train, benchmark.test))
@@ -262,7 +262,7 @@ def test_hidden_tasks_are_two_in_one_and_told_has_the_parts(monkeypatch):
             for part, mine in ((bright, ~is_dark), (dark, is_dark)):
                 np.testing.assert_array_equal(part[0], x[mine])
                 np.testing.assert_array_equal(part[1], y[mine])
-    problem = load(*asked(resolve({"heads": "task"}))).problem  # digits_mtl
+    problem = benchmark_of(resolve({"heads": "task"})).problem  # digits_mtl
     assert [kind.count for kind in conflict.two_heads(problem, 5)] == [5, 5, 5, 20]
 
 

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from tiny_run import assert_same_run, checkpoint_steps, lines
 
-from lrn_tf.data.benchmarks import Benchmark, asked, load
+from lrn_tf.data.benchmarks import Benchmark, benchmark_of
 from lrn_tf.data.examples import Examples
 from lrn_tf.data.problem import CLASSES, LABELS, NUMBERS, InputSpec, Problem, TaskSpec
 from lrn_tf.errors import UserError
@@ -369,7 +369,7 @@ LEARNS = {"task_fc": 5, "cross_stitch": 5, "routing": 12}
 def test_digits_are_learned(name, tmp_path):
     given = dict(method=name, epochs=LEARNS[name], pictures_every=0, workdir=str(tmp_path / "run"))
     settings = resolve(given)
-    data = load(*asked(settings))
+    data = benchmark_of(settings)
     keras.utils.set_random_seed(0)
     Trainer(build(data.problem, settings), data, settings, Workdir(settings)).run()
     assert lines(tmp_path / "run")[-1]["eval_accuracy"] > 0.95

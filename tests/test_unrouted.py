@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from small_pools import problem_of
 
-from lrn_tf.data.benchmarks import asked, load
+from lrn_tf.data.benchmarks import benchmark_of
 from lrn_tf.data.examples import DeviceExamples, shuffled_rows
 from lrn_tf.methods.build import build
 from lrn_tf.methods.unrouted import Unrouted
@@ -30,7 +30,7 @@ def test_networks_of_two_tasks(named_pool, paths, alike):
 @pytest.fixture(scope="module")
 def digits():
     settings = resolve(dict(method="unrouted", dup=3, batch_size=64))
-    return settings, load(*asked(settings))
+    return settings, benchmark_of(settings)
 
 
 def test_with_a_seed_methods_begin_with_the_same_modules(monkeypatch, tmp_path):

@@ -1,6 +1,5 @@
 """Any flags at all: a run, or one line and exit code 2. Never a traceback, a hang or half a file."""
 
-import dataclasses
 import json
 import os
 import pathlib
@@ -15,9 +14,8 @@ from wild import wild
 
 from lrn_tf import predict
 from lrn_tf.errors import UserError
-from lrn_tf.settings.table import Settings
+from lrn_tf.settings.table import FIELDS
 
-FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
 # What is no UTF-8 in an argument comes as a lone surrogate.
 ANYTHING = st.text(
     st.characters(exclude_characters="\0")

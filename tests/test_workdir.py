@@ -16,7 +16,7 @@ from made_runs import ABOUT, MIXED, POOL, change_settings, metrics
 from lrn_tf.data.problem import differences
 from lrn_tf.errors import UserError
 from lrn_tf.settings.resolve import resolve
-from lrn_tf.settings.table import Settings
+from lrn_tf.settings.table import FIELDS, Settings
 from lrn_tf.storage import workdir as workdir_module
 from lrn_tf.storage.config import unlike
 from lrn_tf.storage.files import seal
@@ -101,7 +101,7 @@ def test_no_revision_of_a_repository_that_only_surrounds_the_package(tmp_path, m
     assert json.loads((tmp_path / "run" / "config.json").read_text())["git_revision"] is None
 
 
-@pytest.mark.parametrize("field", dataclasses.fields(Settings), ids=lambda field: field.name)
+@pytest.mark.parametrize("field", FIELDS.values(), ids=lambda field: field.name)
 def test_which_settings_may_differ_from_the_run_held(folder, field):
     value = another(field)
     if value is None:

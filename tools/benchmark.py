@@ -26,7 +26,7 @@ from floors import Floors, measure_machine, router_operations, used_parameters
 from timing import UNTIMED, check_single_input, milliseconds
 
 from lrn_tf import main as lrn_main
-from lrn_tf.data.benchmarks import asked, load
+from lrn_tf.data.benchmarks import benchmark_of
 from lrn_tf.data.examples import DeviceExamples, consecutive_rows
 from lrn_tf.errors import UserError
 from lrn_tf.learning.adam import Adam
@@ -98,7 +98,7 @@ def main(_):
         raise UserError(f"--method={settings.method} is not what is measured here; leave it out")
     device, _ = start(settings)
     kinds = settings.own("pool")
-    benchmark = load(*asked(settings))
+    benchmark = benchmark_of(settings)
     describe(benchmark, settings, kinds)
     check_single_input(benchmark)
     problem, batch = problem_and_batches(benchmark, settings)

@@ -16,7 +16,7 @@ import numpy as np
 from apart import tasks_of
 
 import lrn_tf
-from lrn_tf.data.benchmarks import asked, load
+from lrn_tf.data.benchmarks import benchmark_of
 from lrn_tf.modules.built_in import POOLS
 from lrn_tf.modules.pool import OUTPUT
 from lrn_tf.settings.resolve import resolve
@@ -94,4 +94,4 @@ def two_heads(problem, dup: int) -> list[lrn_tf.Kind]:
 
 def cifar_mtl() -> list[lrn_tf.Task]:
     """Its tasks, in arrays."""
-    return tasks_of(load(*asked(resolve({"benchmark": "cifar_mtl"}))))
+    return tasks_of(benchmark_of(resolve({"benchmark": "cifar_mtl"})))

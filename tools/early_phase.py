@@ -30,7 +30,7 @@ import tensorflow as tf
 from absl import flags
 
 from lrn_tf import main as lrn_main
-from lrn_tf.data.benchmarks import asked, load
+from lrn_tf.data.benchmarks import benchmark_of
 from lrn_tf.data.examples import DeviceExamples
 from lrn_tf.errors import UserError
 from lrn_tf.learning import reward
@@ -165,7 +165,7 @@ def main(_):
     if settings.method not in LRNS:
         raise UserError(f"--method={settings.method} has no router; choose one of: {', '.join(LRNS)}")
     start(settings)
-    benchmark = load(*asked(settings))
+    benchmark = benchmark_of(settings)
     lrn = build(benchmark.problem, settings, settings.own("pool"))
     examples = DeviceExamples(benchmark.train, benchmark.problem)
     measure = EarlyPhase(lrn)

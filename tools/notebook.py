@@ -39,7 +39,7 @@ from lrn_tf.methods.restore import restore_method
 from lrn_tf.results import pictures
 from lrn_tf.results.evaluation import Evaluator
 
-data = benchmarks.load(*benchmarks.asked(run.asked))
+data = benchmarks.benchmark_of(run.asked)
 evaluation = Evaluator(restore_method(run)[0], data.test, data.problem)()
 pictures.module_use(evaluation)"""
 # What is shown besides, after the first cell that holds these words.

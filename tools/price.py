@@ -70,7 +70,7 @@ def show(wanted: dict[Settings, str], found: dict[Settings, Run]) -> None:
     rows, data = [], {}
     for settings, run in found.items():
         if (seed := settings.seed) not in data:
-            data[seed] = benchmarks.load(*benchmarks.asked(settings))
+            data[seed] = benchmarks.benchmark_of(settings)
         accuracy, gflop = measure(run, data[seed])
         least, most = np.percentile(gflop, [5, 95])
         rows.append((wanted[settings], seed, accuracy, gflop.mean(), least, most))

@@ -31,8 +31,7 @@ from absl import flags
 from timing import UNTIMED, check_single_input, milliseconds
 
 from lrn_tf import main as lrn_main
-from lrn_tf.data.benchmarks import asked as data_asked
-from lrn_tf.data.benchmarks import load
+from lrn_tf.data.benchmarks import benchmark_of
 from lrn_tf.errors import UserError
 from lrn_tf.learning.objectives import Objectives
 from lrn_tf.methods.build import build
@@ -129,7 +128,7 @@ def main(_):
     if "unrouted" in METHODS.value:
         raise UserError("--methods=unrouted has no layers of its own to compare; leave it out")
     device, _ = start(asked)
-    benchmark = load(*data_asked(asked))
+    benchmark = benchmark_of(asked)
     check_single_input(benchmark)
     counts = [int(count) if count.isdigit() else 0 for count in COUNTS.value]
     if not all(counts):

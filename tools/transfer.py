@@ -34,7 +34,7 @@ from absl import flags
 
 import lrn_tf
 from lrn_tf import main as lrn_main
-from lrn_tf.data.benchmarks import Choice, asked, load
+from lrn_tf.data.benchmarks import Choice, benchmark_of
 from lrn_tf.errors import UserError
 from lrn_tf.results import curves
 
@@ -68,7 +68,7 @@ def with_few(tasks, few, shots, rng):
 def transfer(settings, folder):
     """Trains all ways with one seed; the epochs of each, and the names of the new tasks."""
     rng = np.random.default_rng(settings.seed)
-    benchmark = load(*asked(settings))
+    benchmark = benchmark_of(settings)
     count = benchmark.problem.num_tasks
     if not flags.FLAGS.new < count:
         raise UserError(

@@ -86,15 +86,24 @@ def choice_of(settings) -> Choice:
     return Choice(**{field.name: getattr(settings, field.name) for field in dataclasses.fields(Choice)})
 
 
-def asked(settings) -> tuple[Callable[[Choice], Drawn], Choice]:
-    """What `load` needs, of a `lrn_tf.settings.table.Settings`."""
-    choice, name = choice_of(settings), settings.benchmark
+def benchmark_of(settings, source: Callable[[Choice], Drawn] | None = None) -> Benchmark:
+    """The benchmark that a `lrn_tf.settings.table.Settings` asks for; see `load`.
+
+    Args:
+        settings: the settings.
+        source: draws the examples, instead of what `settings.benchmark` names.
+    """
+    return load(source or _source(settings), choice_of(settings))
+
+
+def _source(settings):
+    name = settings.benchmark
     if name in LOADERS:
-        return LOADERS[name], choice
+        return LOADERS[name]
     if (function := settings.own("benchmark")) is None:
-        return image_folder.source(name), choice
+        return image_folder.source(name)
     called = os.path.basename(name).replace(".py:", ":")
-    return lambda choice: together(called, function(), choice.seed), choice
+    return lambda choice: own(called, function())(choice)
 
 
 def load(source: Callable[[Choice], Drawn], choice: Choice) -> Benchmark:

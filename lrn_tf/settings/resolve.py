@@ -9,6 +9,7 @@ from lrn_tf.errors import UserError
 from lrn_tf.settings.own_code import FUNCTION
 from lrn_tf.settings.table import (
     BENCHMARKS,
+    FIELDS,
     FLOAT32_MAX,
     FOLDER,
     LRNS,
@@ -16,6 +17,7 @@ from lrn_tf.settings.table import (
     MODULAR,
     SGD_METHODS,
     Settings,
+    has,
 )
 
 # What --benchmark and --method preset; a later line wins. The paper's settings are those of the table, and
@@ -23,8 +25,7 @@ from lrn_tf.settings.table import (
 # learned within minutes on two CPU cores. Its learning rate falls in 15 epochs as far as the paper's does
 # in 100: 0.97 ** (100 / 15) is 0.82.
 PRESETS = (
-    (("digits_mtl", "mixed_mtl"), MODULAR, dict(learning_rate=1e-3, lr_decay=0.82)),
-    (("digits_mtl", "mixed_mtl"), MODULAR, dict(dup=5, depth=4)),
+    (("digits_mtl", "mixed_mtl"), MODULAR, dict(learning_rate=1e-3, lr_decay=0.82, dup=5, depth=4)),
     (("digits_mtl", "mixed_mtl"), LRNS, dict(d_model=64)),
     (("digits_mtl",), METHODS, dict(epochs=15)),
     (("mixed_mtl",), MODULAR, dict(pool="mixed", epochs=30)),
@@ -60,23 +61,22 @@ def resolve(given: dict[str, typing.Any]) -> Settings:
     Raises:
         UserError: there is no such setting, a value is not allowed, or two do not go together.
     """
-    fields = {field.name: field for field in dataclasses.fields(Settings)}
     for name, value in given.items():
-        if name not in fields:
-            like = difflib.get_close_matches(name, fields, 1)
+        if name not in FIELDS:
+            like = difflib.get_close_matches(name, FIELDS, 1)
             say = f"is it {like[0]!r}?" if like else "see --help"
             raise UserError(f"there is no setting {name!r}; {say}")
-        _check(fields[name], value)
+        _check(FIELDS[name], value)
     benchmark = given.get("benchmark", Settings.benchmark)
     method = given.get("method", Settings.method)
     for name, value in given.items():
-        if method not in fields[name].metadata["methods"] and value != defaults(benchmark, method)[name]:
-            able = ", ".join(fields[name].metadata["methods"])
+        if not has(method, name) and value != defaults(benchmark, method)[name]:
+            able = ", ".join(FIELDS[name].metadata["methods"])
             raise UserError(f"--{name}={value} is not for --method={method} but for {able}; drop it")
     begun = OF_GOOD_PATHS if given.get("init_from") or given.get("imitation") else {}
     wanted = {**preset(benchmark, method), **begun, **given}
     # What is given in Python may be a whole number, but is kept as flags are.
-    settings = Settings(**{n: float(v) if fields[n].type is float else v for n, v in wanted.items()})
+    settings = Settings(**{n: float(v) if FIELDS[n].type is float else v for n, v in wanted.items()})
     if settings.method == "lrn" and settings.batch_size % settings.minibatch_size:
         raise UserError(
             f"--minibatch_size={settings.minibatch_size} does not divide --batch_size="

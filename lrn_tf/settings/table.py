@@ -385,11 +385,13 @@ class Settings:
 
     def is_own(self, name: str) -> bool:
         """Whether a setting names a function of the user's, or what they gave in Python."""
-        value, limits = getattr(self, name), _limits(name)
+        value, limits = getattr(self, name), FIELDS[name].metadata
         is_folder = FOLDER in limits["or_else"] and os.path.isdir(value)
         return value not in limits["choices"] and not is_folder and ":" in value
 
 
+# By name of setting.
+FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
 # A run may be continued although these differ: they do not change what is computed, but for OF_LENGTH,
 # which a schedule may depend on.
 FREE_ON_RESUME = (
@@ -412,19 +414,18 @@ OF_LENGTH = ("epochs", "max_steps")
 def free_on_resume(settings: Settings) -> set[str]:
     """Those settings that may differ where such a run is continued."""
     # What is a user's own may have moved; whether it is the same, tasks and modules themselves tell.
-    own = {n for n in ("benchmark", "pool") if getattr(settings, n) not in _limits(n)["choices"]}
+    own = {n for n in ("benchmark", "pool") if getattr(settings, n) not in FIELDS[n].metadata["choices"]}
     return set(FREE_ON_RESUME) - set(OF_LENGTH if settings.schedule != "decay" else ()) | own
-
-
-def _limits(name):
-    """What a setting may be."""
-    return next(f for f in dataclasses.fields(Settings) if f.name == name).metadata
 
 
 def of_method(given: dict[str, typing.Any], method: str) -> dict[str, typing.Any]:
     """Those settings, by name, that a method has, and that method; for who compares several methods."""
-    has = {f.name for f in dataclasses.fields(Settings) if method in f.metadata["methods"]}
-    return {name: value for name, value in given.items() if name in has} | {"method": method}
+    return {name: value for name, value in given.items() if has(method, name)} | {"method": method}
+
+
+def has(method: str, name: str) -> bool:
+    """Whether a method has the setting of this name."""
+    return method in FIELDS[name].metadata["methods"]
 
 
 def behind_results(settings: dict[str, typing.Any]) -> dict[str, typing.Any]:

@@ -13,7 +13,7 @@ import numpy as np
 from lrn_tf.data.problem import NUMBERS
 from lrn_tf.errors import UserError, printable
 from lrn_tf.settings.resolve import defaults
-from lrn_tf.settings.table import Settings, free_on_resume
+from lrn_tf.settings.table import Settings, free_on_resume, has
 from lrn_tf.storage import files
 from lrn_tf.storage.config import About, Config
 from lrn_tf.storage.metrics import EpochMetrics
@@ -21,8 +21,6 @@ from lrn_tf.storage.workdir import read_lines
 
 # What a label says first.
 FIRST = ("benchmark", "method", "dup", "depth")
-# By name of a setting, the methods that have it.
-METHODS_WITH = {field.name: field.metadata["methods"] for field in dataclasses.fields(Settings)}
 # What it says even where it is what the benchmark and the method preset.
 TOLD = (*FIRST, "validation")
 
@@ -152,7 +150,9 @@ def group(runs: Sequence[Run]) -> list[Group]:
     parts = [part for of in groups.values() for part in ([of] if _shared(of) else [[run] for run in of])]
     members = [sorted(part, key=lambda run: run.settings["seed"]) for part in parts]
     names = sorted({name for run in runs for name in _kept(run)}, key=_rank)
-    values = {name: {str(run.settings[name]) for run in runs if _has(run, name)} for name in names}
+    values = {
+        name: {str(run.settings[name]) for run in runs if has(run.asked.method, name)} for name in names
+    }
     differing = [name for name in names if len(values[name]) > 1]
     labels = [_label(of[0], differing) for of in members]
     return [
@@ -169,12 +169,7 @@ def _shared(runs):
 def _kept(run):
     """The settings that make a difference."""
     free = {*free_on_resume(run.asked), "seed"}
-    return {name: v for name, v in run.settings.items() if name not in free and _has(run, name)}
-
-
-def _has(run, name):
-    """Whether the run's method has a setting."""
-    return run.settings["method"] in METHODS_WITH[name]
+    return {name: v for name, v in run.settings.items() if name not in free and has(run.asked.method, name)}
 
 
 def _rank(name):

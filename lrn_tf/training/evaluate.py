@@ -32,12 +32,12 @@ def evaluate(run: Run, tasks: Any = None, pool: Any = None) -> Shown:
             f"the examples of {run.folder} are made by {settings.benchmark}, which a run does not start by"
             f" itself; give it with --benchmark=FILE.py:FUNCTION if you trust it"
         )
+    source = None
     if tasks and not isinstance(tasks, str):
-        named, choice = benchmarks.own(problem.name, tasks), benchmarks.choice_of(settings)
-    else:
-        settings = dataclasses.replace(settings, benchmark=tasks or settings.benchmark)
-        named, choice = benchmarks.asked(settings)
-    data = benchmarks.load(named, choice)
+        source = benchmarks.own(problem.name, tasks)
+    elif tasks:
+        settings = dataclasses.replace(settings, benchmark=tasks)
+    data = benchmarks.benchmark_of(settings, source)
     if settings.init_from:  # whose inputs are standardised as those of the run that it started from
         data = dataclasses.replace(data, problem=as_seen_by(problem, data.problem))
     now = dict(problem=data.problem, training_examples=len(data.train), eval_examples=len(data.test))

@@ -108,8 +108,7 @@ def run(settings: Settings, source: Callable[..., Drawn] | None = None, kinds=No
     first = worker == 0
     with enough_memory(), distribution.losing_workers(workers):
         kinds = settings.own("pool") if kinds is None else kinds
-        named, choice = (source, benchmarks.choice_of(settings)) if source else benchmarks.asked(settings)
-        benchmark = benchmarks.load(named, choice)
+        benchmark = benchmarks.benchmark_of(settings, source)
         _check_of_use(settings, benchmark.problem)
         known = None
         if settings.init_from:
