@@ -103,7 +103,7 @@ def _source(settings):
     if (function := settings.own("benchmark")) is None:
         return image_folder.source(name)
     called = os.path.basename(name).replace(".py:", ":")
-    return lambda choice: own(called, function())(choice)
+    return own(called, function())
 
 
 def load(source: Callable[[Choice], Drawn], choice: Choice) -> Benchmark:

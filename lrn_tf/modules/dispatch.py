@@ -108,7 +108,7 @@ class Modules:
                 if taken not in held:  # nobody is there yet, in a cycle of kinds
                     held[taken] = tf.zeros((batch, *kind.input), self.compute_dtype)
                 x = self._cast(held[taken], k)
-                y, held[taken] = self._run(k, runs[k], x, rows, sizes, paths.shape[0])
+                y, held[taken] = self._run(*runs[k], x, rows, sizes, paths.shape[0])
                 given = kind.output
                 if kind.role == OUTPUT:
                     given, y = OUTPUT, filled_up(y, self.pool.width)
@@ -135,32 +135,33 @@ class Modules:
             chosen = tf.identity(chosen)
             rows = tf.argsort(chosen, stable=True)
             sizes = tf.ensure_shape(tf.math.bincount(chosen, minlength=count, maxlength=count), [count])
-        y, _ = self._run(kind, self._bind(kind), x, rows, sizes, chosen.shape[0])
+        y, _ = self._run(*self._bind(kind), x, rows, sizes, chosen.shape[0])
         return spread(rows, y, tf.shape(x)[0])
 
     def _bind(self, kind):
         """How a kind's modules run: a function of rows, sorted by module, and how many each module has.
 
-        Small weights are ready from here on, large ones are made so where a module runs. A loop is for
-        graphs on CPUs: large weights are not copied for it, and on GPUs it has not been tried.
+        With it comes whether it runs all modules at once, and so wants equally many rows of each. Small
+        weights are ready from here on, large ones are made so where a module runs. A loop is for graphs on
+        CPUs: large weights are not copied for it, and on GPUs it has not been tried.
         """
         weights = made_ready(self._layers[kind], self.weights[kind], is_stack)
         if self._run_all_of[kind]:
-            return functools.partial(self._run_at_once, kind, weights)
+            return functools.partial(self._run_at_once, kind, weights), True
         if self._is_stacked(kind) and not tf.executing_eagerly() and not fused.on_gpu():
-            return functools.partial(self._run_loop, kind, weights)
-        return functools.partial(self._run_each, kind, split(weights, self.pool.kinds[kind].count))
+            return functools.partial(self._run_loop, kind, weights), False
+        weights = split(weights, self.pool.kinds[kind].count)
+        return functools.partial(self._run_each, kind, weights), False
 
     def _is_stacked(self, kind):
         """Whether a kind has several modules, all with small weights."""
         return self.pool.kinds[kind].count > 1 and all(is_stack(w) for w in self.weights[kind])
 
-    def _run(self, kind, run, buffer, rows, sizes, batch):
+    def _run(self, run, at_once, buffer, rows, sizes, batch):
         """The modules of a kind, each on its own rows.
 
         Args:
-            kind: the number of the kind.
-            run: from `_bind`.
+            run, at_once: from `_bind`.
             buffer: `[B, *input]`.
             rows: int32 `[R]` of the buffer, sorted by module; in host memory.
             sizes: int32 `[count]`, how many each module has; in host memory.
@@ -169,7 +170,6 @@ class Modules:
         Returns:
             `[R, *output]`, and the buffer without these rows.
         """
-        at_once = self._run_all_of[kind]
         if not at_once and not fused.pays(batch):
             x, rest = take(buffer, rows)
             return run(x, sizes), rest
