@@ -386,7 +386,7 @@ def test_a_run_that_started_from_another(mixed_run, tmp_path):
 @pytest.mark.slow
 def test_code_is_started_only_where_it_is_given(mixed_run, tmp_path):
     """Not because a run says so, which may be a stranger's."""
-    with pytest.raises(UserError, match="give it with --benchmark=FILE.py:FUNCTION if you trust it"):
+    with pytest.raises(UserError, match="if you trust it, give it with --benchmark=FILE.py:FUNCTION"):
         report(str(mixed_run / "run"), str(tmp_path / "page"))
     other = (mixed_run / "tasks.py").read_text().replace('("dark", "light")', '("dark", "bright")')
     (tmp_path / "other.py").write_text(other)

@@ -9,7 +9,7 @@ from lrn_tf.errors import UserError
 from lrn_tf.methods.build import build
 from lrn_tf.methods.method import Method
 from lrn_tf.modules.pool import describe
-from lrn_tf.settings.own_code import own_function
+from lrn_tf.settings.own_code import not_started, own_function
 from lrn_tf.settings.table import POOLS
 from lrn_tf.storage.checkpoints import Checkpoints
 from lrn_tf.storage.config import unlike_pools
@@ -48,8 +48,5 @@ def _kinds(run, settings, pool):
     if settings.pool in POOLS:
         return None
     if not pool:
-        raise UserError(
-            f"the modules of {run.folder} were made by {settings.pool}, which a run does not start by"
-            " itself; give it with --pool=FILE.py:FUNCTION if you trust it"
-        )
+        raise not_started(f"the modules of {run.folder}", settings.pool, "pool", "pool")
     return own_function("pool", pool) if isinstance(pool, str) else pool

@@ -35,6 +35,21 @@ def own_function(flag: str, value: str) -> typing.Callable:
     return lambda *given: _blamed(flag, value, path, function, *given)
 
 
+def not_started(made: str, value: str, flag: str, argument: str) -> UserError:
+    """What to say if a run needs the user's code again, and nobody has named it.
+
+    Args:
+        made: what the code makes, and of which run.
+        value: its name in the run's settings, which is not trusted: a run's folder may be anybody's.
+        flag: how programs take it.
+        argument: how Python's functions take it.
+    """
+    return UserError(
+        f"{made} were made by {value}, which a run does not start by itself; if you trust it, give it with"
+        f" --{flag}={FUNCTION}, or in Python as {argument}="
+    )
+
+
 @functools.cache
 def _module(path, *written):
     """A file as a module: executed once, whoever names its functions, unless it was written anew."""

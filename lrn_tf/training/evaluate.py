@@ -9,6 +9,7 @@ from lrn_tf.errors import UserError
 from lrn_tf.methods.restore import restore_method
 from lrn_tf.results.evaluation import Evaluator
 from lrn_tf.results.report_sections import Shown
+from lrn_tf.settings.own_code import not_started
 from lrn_tf.storage.config import unlike_data
 from lrn_tf.storage.runs import Run
 from lrn_tf.training.transfer import as_seen_by
@@ -28,10 +29,7 @@ def evaluate(run: Run, tasks: Any = None, pool: Any = None) -> Shown:
     """
     settings, problem = run.asked, run.about["problem"]
     if not tasks and settings.is_own("benchmark"):
-        raise UserError(
-            f"the examples of {run.folder} are made by {settings.benchmark}, which a run does not start by"
-            f" itself; give it with --benchmark=FILE.py:FUNCTION if you trust it"
-        )
+        raise not_started(f"the examples of {run.folder}", settings.benchmark, "benchmark", "tasks")
     source = None
     if tasks and not isinstance(tasks, str):
         source = benchmarks.own(problem.name, tasks)
