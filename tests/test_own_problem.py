@@ -256,9 +256,10 @@ def test_from_python(tmp_path, capsys):
     evaluation = lrn_tf.evaluate(tmp_path / "run", own_problem.tasks(), own_problem.pool)
     assert evaluation.metrics()["eval_loss"] == pytest.approx(model.epochs[-1].eval_loss, rel=1e-5)
     assert evaluation.paths.shape == (len(evaluation.task), 3) and set(evaluation.task) == {0, 1, 2}
-    with pytest.raises(lrn_tf.UserError, match="made by python:tasks, .* or in Python as tasks="):
+    said = "made by python:{0}, which a run does not start .*, or in Python as {0}="
+    with pytest.raises(lrn_tf.UserError, match=said.format("tasks")):
         lrn_tf.evaluate(model.workdir, pool=own_problem.pool)
-    with pytest.raises(lrn_tf.UserError, match="made by python:pool, .* or in Python as pool="):
+    with pytest.raises(lrn_tf.UserError, match=said.format("pool")):
         lrn_tf.evaluate(model.workdir, own_problem.tasks())
     with pytest.raises(lrn_tf.UserError, match="no longer those that .* has learned: there is no task sum"):
         lrn_tf.evaluate(model.workdir, own_problem.tasks()[:2], own_problem.pool)
